@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
+import resource
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifact import Artifact, Draft, open_artifact, publish, seal
+from pipeline.configure import explain_difference, stage_document
+from pipeline.digest import canonical_json, digest_json
+from pipeline.errors import RegrowError, StaleInput
+from pipeline.identity import check_installed, read_lock
+from pipeline.options.recipe import load_recipe
 from pipeline.options.schema import View
-from pipeline.progress import Progress
+from pipeline.progress import Progress, open_progress
+from pipeline.project import Project
 from pipeline.stage import Job, Metrics, Stage
 
 
@@ -45,3 +59,95 @@ def _fresh_draft(data: Path, name: str) -> Draft:
         shutil.rmtree(path)
     path.mkdir(parents=True)
     return Draft(name, path)
+
+
+def run_for_dvc(project: Project, stage: Stage) -> Metrics:
+    """Run ``stage`` as dvc.yaml asks: only inside DVC, only with what `configure` recorded, only if nothing moves meanwhile.
+
+    DVC hashes dependencies after the command ends (treeverse/dvc#11058): an edit during a run would be recorded as if it
+    had been used. So everything that decides the output is looked at before and after, and a difference fails the stage.
+
+    Raises:
+        RegrowError: not called by DVC, or installed packages differ from the lock.
+        StaleInput: code, options or inputs are not what `configure` recorded, or changed during the run.
+    """
+    if os.environ.get("DVC_STAGE") != stage.name:
+        raise RegrowError(
+            f"`run {stage.name}` is what dvc.yaml calls; on its own it would leave dvc.lock behind.",
+            f"Run `regrow {stage.name}` (or `dvc repro {stage.name}`).",
+        )
+    _die_with_parent()
+    document = _current_document(project, stage)
+    _require_recorded(project, stage, document)
+    check_installed(document["packages"])
+    before = _fingerprint(project, stage, document)
+    identity = digest_json(before)
+    started, progress = time.monotonic(), open_progress()
+    view = load_recipe(project.params).view(stage.options)
+    scratch = _claim_scratch(project, stage, identity)
+    outputs, metrics = execute(
+        stage, view, data=project.data, scratch=scratch, sources=project.sources, identity=identity, progress=progress
+    )
+    if _fingerprint(project, stage, _current_document(project, stage)) != before:
+        for name in stage.writes:
+            shutil.rmtree(project.data / name)
+        raise StaleInput(f"Something that {stage.name} reads changed while it ran; its result is discarded.", "Run `dvc repro` again.")
+    _write_record(project, stage, identity, outputs, metrics, time.monotonic() - started)
+    return metrics
+
+
+def _current_document(project: Project, stage: Stage) -> dict[str, Any]:
+    return stage_document(project, load_recipe(project.params), stage, read_lock(project.lock))
+
+
+def _require_recorded(project: Project, stage: Stage, document: Mapping[str, Any]) -> None:
+    if differences := explain_difference(project.stage_options(stage.name), document):
+        shown = "\n  ".join(differences[:5])
+        raise StaleInput(f"data/options/{stage.name}.json is not what params.yaml and the code say now:\n  {shown}", "Run `dvc repro` again.")
+
+
+def _fingerprint(project: Project, stage: Stage, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides the output: options, code, versions, inputs by digest, local sources by size and time."""
+    inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
+    fingerprint: dict[str, Any] = {"stage": stage.name, "document": document, "inputs": inputs}
+    if not stage.reads:
+        files = [path for path in sorted(project.sources.rglob("*")) if path.is_file()]
+        fingerprint["sources"] = [[path.relative_to(project.sources).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return fingerprint
+
+
+def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
+    """The stage's scratch folder for this identity. What runs of another identity left there is of no use any more."""
+    folder = project.scratch / stage.name
+    for other in folder.glob("*"):
+        if other.name != identity[:16]:
+            shutil.rmtree(other)
+    return folder / identity[:16]
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when DVC dies: DVC does not forward signals, and an orphan would go on writing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)
+
+
+def _write_record(
+    project: Project, stage: Stage, identity: str, outputs: Mapping[str, Artifact], metrics: Metrics, seconds: float
+) -> None:
+    """What a run took. Kept beside the artifacts and never inside them: times differ from run to run."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    record = {
+        "stage": stage.name,
+        "identity": identity,
+        "outputs": {name: artifact.digest for name, artifact in outputs.items()},
+        "metrics": metrics,
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_memory_mb": usage.ru_maxrss // 1024,
+        "threads": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+    path = project.data / "metrics" / f"{stage.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(canonical_json(record), encoding="utf-8")

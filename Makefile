@@ -1,0 +1,37 @@
+# make demo · make test · make lock
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# Tests spread over processes would otherwise start two busy-waiting threads each.
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.PHONY: demo test lint lock clean
+
+demo: $(INSTALLED)  ## fine-tune, merge, quantise and judge a real model on this computer
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@echo
+	@echo "The report: $(CURDIR)/data/eval/report.html"
+
+test: $(INSTALLED) lint  ## everything CI checks
+	$(TEST_ENV) $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): requirements.lock pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:  ## resolve pyproject.toml anew and pin the result
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check setuptools ".[dev]"
+	( sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude regrow --exclude pip | sed 's/+cpu$$//' ) > requirements.new
+	mv requirements.new requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .regrow data/raw data/tokenizer data/base data/tokens data/dedupe data/packed data/trained data/merged data/quantized data/eval data/metrics

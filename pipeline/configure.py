@@ -1,0 +1,122 @@
+"""configure: params.yaml becomes one canonical file per stage, and links to what it names on this disk.
+
+* ``data/options/<stage>.json``: the options the stage reads with defaults resolved, a digest of its code, the versions
+  of its libraries. A stage depends on its file and its inputs and on nothing else.
+* ``data/sources/<slot>/``: links to local files that params.yaml names, so that DVC sees when their bytes change.
+* ``data/modules/``: links to the user's own modules, so that a change there configures again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.digest import canonical_json
+from pipeline.errors import RegrowError
+from pipeline.identity import code_identity, find_module, read_lock
+from pipeline.options.recipe import Recipe
+from pipeline.options.views import FetchOptions, TokenizeOptions
+from pipeline.project import Project
+from pipeline.source import Local, parse_source
+from pipeline.stage import Stage
+
+
+def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None:
+    """Write all three folders. Files that would not change are left as they are."""
+    lock = read_lock(project.lock)
+    files = local_files(project, recipe)
+    documents = {stage.name: stage_document(project, recipe, stage, lock) for stage in stages}
+    for name, document in documents.items():
+        _write(project.options / f"{name}.json", canonical_json(document))
+    _link_all(project.sources, files)
+    modules = {module: find_module(project.root, module) for module in own_modules(project, recipe)}
+    _link_all(project.data / "modules", {f"{module}.py": path for module, path in modules.items()})
+
+
+def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[str, str]) -> dict[str, Any]:
+    """What identifies a stage apart from its inputs: ``options``, ``code``, ``packages``."""
+    modules = [f"stages.{stage.name}", *(own_modules(project, recipe) if stage.options is TokenizeOptions else [])]
+    return {"options": recipe.view(stage.options).canonical(), **code_identity(project.root, modules, lock)}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def own_modules(project: Project, recipe: Recipe) -> list[str]:
+    """Modules of the user's own that dataset types name and that live in the project."""
+    view = recipe.view(TokenizeOptions)
+    names = [entry.type for entry in [*view.datasets, *(view.test_datasets or [])] if "." in entry.type]
+    candidates = [candidate for name in names for candidate in (name, name.rpartition(".")[0])]
+    return sorted({candidate for candidate in candidates if candidate and find_module(project.root, candidate)})
+
+
+def local_files(project: Project, recipe: Recipe) -> dict[str, Path]:
+    """Every local file that fetch reads, by the place it is linked at: ``<slot>/<path within a folder source>``.
+
+    Raises:
+        RegrowError: a local source does not exist or is empty; names the option and the value.
+    """
+    found: dict[str, Path] = {}
+    for slot, option, value in _source_values(recipe.view(FetchOptions)):
+        path = _local_path(project, value)
+        if path is not None:
+            found |= {f"{slot}/{name}": file for name, file in _files(path, option, value).items()}
+    return found
+
+
+def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
+    """(slot, option, value) of every option that names a source."""
+    values = [(f"train-{i:02d}", f"datasets[{i}].path", entry.path) for i, entry in enumerate(options.datasets)]
+    values += [(f"test-{i:02d}", f"test_datasets[{i}].path", entry.path) for i, entry in enumerate(options.test_datasets or [])]
+    values.append(("base", "base_model", options.base_model))
+    if options.tokenizer_config is not None:
+        values.append(("tokenizer", "tokenizer_config", options.tokenizer_config))
+    return values
+
+
+def _local_path(project: Project, value: str) -> Path | None:
+    if not value.startswith("pypi:") and (project.root / Path(value).expanduser()).exists():
+        return project.root / Path(value).expanduser()
+    return project.root / Path(value).expanduser() if isinstance(parse_source(value), Local) else None
+
+
+def _files(path: Path, option: str, value: str) -> dict[str, Path]:
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+    else:
+        files = {path.name: path} if path.is_file() else {}
+    if not files:
+        what = "is an empty folder" if path.is_dir() else "does not exist"
+        raise RegrowError(f"params.yaml: {option}: {value!r} {what}.", f"Looked for {path}. Relative paths start at the folder of params.yaml.")
+    return files
+
+
+def _link_all(folder: Path, targets: Mapping[str, Path | None]) -> None:
+    """Make ``folder`` hold exactly these links (relative inside the project, so that a moved project keeps working)."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / "index.json").write_text(canonical_json(sorted(targets)), encoding="utf-8")
+    for name, target in targets.items():
+        assert target is not None
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(target.resolve(), link.parent.resolve()))
+
+
+def explain_difference(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """The fields in which two per-stage documents differ, as dotted names with both values."""
+    lines: list[str] = []
+    for key in sorted(recorded.keys() | current.keys()):
+        old, new = recorded.get(key), current.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += [f"{key}.{line}" for line in explain_difference(old, new)]
+        elif old != new:
+            lines.append(f"{key}: {old!r} -> {new!r}")
+    return lines

@@ -1,0 +1,160 @@
+"""What decides a stage's output besides its options and inputs: the code it runs and the versions of its libraries.
+
+Code is taken over the import closure of the stage inside this repository, from syntax trees without comments and
+docstrings: a reworded comment reruns nothing. Library versions come from the lock, for the libraries the closure imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.digest import digest_file, digest_json
+from pipeline.errors import RegrowError
+
+# Nothing in these reaches an artifact: options take effect through their values, the others talk to people.
+_NO_IDENTITY = ("pipeline.options", "pipeline.errors", "pipeline.progress")
+_NO_IDENTITY_PACKAGES = frozenset({"pydantic", "rich", "typer", "huggingface_hub", "typing_extensions"})
+# Libraries that decide output without being imported by name.
+_BRINGS = {"transformers": ("tokenizers", "safetensors"), "trl": ("transformers", "accelerate"), "peft": ("transformers",)}
+
+
+def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> dict[str, Any]:
+    """``code``: SHA-256 over the import closure of ``modules``; ``packages``: locked versions of what it imports.
+
+    Args:
+        root: the repository; modules are found from here.
+        modules: dotted names, a stage's package and modules of the user's own.
+        lock: versions by canonical distribution name.
+
+    Raises:
+        RegrowError: a module is not in the repository, or an import is neither there, in Python, nor in the lock.
+    """
+    files: dict[str, Any] = {}
+    imported: set[str] = set()
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        path = find_module(root, module)
+        if path is None:
+            raise RegrowError(f"Module {module!r} is not in {root}.")
+        name = path.relative_to(root).as_posix()
+        if name in files or module.startswith(_NO_IDENTITY):
+            continue
+        tree = ast.parse(path.read_bytes(), filename=name)
+        files[name] = digest_json(_normal_form(tree))
+        files |= _data_files(root, path)
+        for found in _imports(tree, module, is_package=path.name == "__init__.py"):
+            local = _longest_local(root, found)
+            if local is None:
+                imported.add(found.split(".")[0])
+            else:
+                todo += [local, *_parents(local)]
+    return {"code": digest_json(files), "packages": _locked_versions(imported, lock)}
+
+
+def find_module(root: Path, module: str) -> Path | None:
+    """The file of a module of this repository, or ``None``."""
+    base = root.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _longest_local(root: Path, name: str) -> str | None:
+    """``a.b.c`` as far as it is a module of this repository (``c`` may be a function in ``a/b.py``)."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        if find_module(root, ".".join(parts[:length])):
+            return ".".join(parts[:length])
+    return None
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    """Every name imported anywhere in a module, in functions too, as an absolute dotted name."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def _data_files(root: Path, path: Path) -> dict[str, str]:
+    """Templates and tables that a stage keeps beside its code are code."""
+    folder = path.parent
+    if path.name != "__init__.py" or folder.parent.name != "stages":
+        return {}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix not in (".py", ".pyc"))
+    return {file.relative_to(root).as_posix(): digest_file(file) for file in files}
+
+
+def _normal_form(node: Any) -> Any:
+    """A syntax tree as plain values, without positions, docstrings and empty fields, so that newer Pythons agree."""
+    if isinstance(node, ast.AST):
+        fields = {name: _normal_form(value) for name, value in _fields(node)}
+        return [type(node).__name__, {name: value for name, value in fields.items() if value not in (None, [])}]
+    if isinstance(node, list):
+        return [_normal_form(item) for item in node]
+    return node if node is None or isinstance(node, (str, int, bool)) else repr(node)
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    for name, value in ast.iter_fields(node):
+        if name in ("type_comment", "kind", "ctx"):
+            continue
+        is_block = name == "body" and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        yield name, value[1:] if is_block and _starts_with_text(value) else value
+
+
+def _starts_with_text(body: list[ast.stmt]) -> bool:
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def read_lock(path: Path) -> dict[str, str]:
+    """Versions by canonical name from a requirements file of ``name==version`` lines."""
+    lines = (line.split("#")[0].split(";")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.split("==") for line in lines if "==" in line)
+    return {_canonical_name(name.split("[")[0]): version.strip() for name, version in pairs}
+
+
+def _canonical_name(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def _locked_versions(imported: set[str], lock: dict[str, str]) -> dict[str, str]:
+    wanted = {name for name in imported if name not in sys.stdlib_module_names and name not in _NO_IDENTITY_PACKAGES}
+    wanted |= {brought for name in wanted for brought in _BRINGS.get(name, ())}
+    names = {_canonical_name(name) for name in wanted}
+    if missing := sorted(names - lock.keys()):
+        raise RegrowError(f"{', '.join(missing)}: imported, but not in requirements.lock.", "Add it with `make lock`.")
+    return {name: lock[name] for name in sorted(names)}
+
+
+def check_installed(packages: dict[str, str]) -> None:
+    """Refuse to compute with other versions than the lock names: the result would carry a wrong identity.
+
+    Raises:
+        RegrowError: a package is absent or has another version. Local version labels (``+cpu``) are not compared.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name, locked in packages.items():
+        try:
+            installed = version(name).split("+")[0]
+        except PackageNotFoundError:
+            installed = "not installed"
+        if installed != locked:
+            raise RegrowError(f"{name} is {installed} here; requirements.lock says {locked}.", "Run: pip install -r requirements.lock")

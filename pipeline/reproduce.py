@@ -1,0 +1,43 @@
+"""One stage by DVC, with what it needs, so that dvc.lock stays true."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.configure import local_files
+from pipeline.errors import RegrowError
+from pipeline.options.recipe import load_recipe
+from pipeline.project import Project, find_project
+
+
+def reproduce(stage: str, *, force: bool, single: bool) -> None:
+    """Run ``dvc repro`` up to ``stage``; with ``single``, configure and that stage only; ``force`` runs it regardless.
+
+    Raises:
+        RegrowError: params.yaml has problems or names files that do not exist (told before DVC starts).
+        SystemExit: with the exit code of the stage that failed.
+    """
+    project = find_project()
+    local_files(project, load_recipe(project.params))
+    if not (project.root / ".dvc").is_dir():
+        raise RegrowError(f"{project.root} is not a DVC repository.", "Run: git init && dvc init")
+    if single or force:
+        _dvc(project, "repro", "--single-item", "configure")
+        _dvc(project, "repro", "--single-item", *(["--force"] if force else []), stage)
+    else:
+        _dvc(project, "repro", stage)
+
+
+def _dvc(project: Project, *arguments: str) -> None:
+    told = project.scratch / "exit_code"
+    told.unlink(missing_ok=True)
+    # dvc.yaml says `python`: it must be this one, also when the environment is not activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    code = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project.root, env=environment, check=False).returncode
+    if code:
+        raise SystemExit(int(told.read_text(encoding="utf-8")) if told.exists() else 1)
+

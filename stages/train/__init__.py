@@ -1,0 +1,22 @@
+"""train: fine-tunes the base model, all of it or a LoRA adapter, on the packed bins.
+
+Reads data/base (weights), data/tokenizer (pad token; its files are passed on), data/tokens (memory-mapped) and data/packed
+(which spans of which rows share a sequence). Writes data/trained: a Hugging Face model folder or a PEFT adapter, the
+tokenizer, and ``log.csv``. Checkpoints go to the job's scratch folder; a run that was killed continues from the newest
+complete one and ends with the bytes it would have had without the kill.
+"""
+
+from __future__ import annotations
+
+from pipeline.options.views import TrainOptions
+from pipeline.stage import Job, Metrics, Stage
+
+
+def run(job: Job[TrainOptions]) -> Metrics:
+    """Train and fill data/trained; see :mod:`stages.train.session`."""
+    from stages.train.session import train
+
+    return train(job)
+
+
+STAGE = Stage("train", TrainOptions, reads=("base", "tokenizer", "tokens", "packed"), writes=("trained",), run=run)

@@ -1,0 +1,81 @@
+"""Checkpoints that count only when they are complete.
+
+transformers writes a checkpoint in place, so a killed run can leave half of one under a good name. A marker that lists its
+files with their sizes is put there as the last act; a checkpoint without it, or that differs from it, is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from pipeline.digest import canonical_json
+
+MARKER = "complete.json"
+_PREFIX = "checkpoint-"
+
+
+def checkpoint_path(root: Path, step: int) -> Path:
+    """Where transformers puts the checkpoint of a step."""
+    return root / f"{_PREFIX}{step}"
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Write the marker by rename, after everything it lists has reached the disk."""
+    for path in sorted(checkpoint.rglob("*")):
+        _sync(path)
+    partial = checkpoint / f"{MARKER}.partial"
+    partial.write_text(canonical_json(_sizes(checkpoint)), encoding="utf-8")
+    _sync(partial)
+    partial.rename(checkpoint / MARKER)
+    _sync(checkpoint)
+
+
+def newest_complete(root: Path) -> Path | None:
+    """The complete checkpoint of the latest step, if there is one."""
+    return next((path for path in reversed(_by_step(root)) if _is_complete(path)), None)
+
+
+def remove_incomplete(root: Path) -> None:
+    """Delete what a kill in the middle of a save left behind."""
+    for path in _by_step(root):
+        if not _is_complete(path):
+            shutil.rmtree(path)
+
+
+def keep_newest(root: Path, count: int) -> None:
+    """Delete all but the latest ``count`` checkpoints. Call it when the newest is complete, so that one always is."""
+    for path in _by_step(root)[:-count]:
+        shutil.rmtree(path)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a checkpoint was taken."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
+def _by_step(root: Path) -> list[Path]:
+    return sorted((path for path in root.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()), key=step_of)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        listed = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return bool(listed == _sizes(checkpoint))
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    files = (path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(MARKER))
+    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
