@@ -28,7 +28,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 lock:  ## resolve pyproject.toml anew and pin the result
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check setuptools ".[dev]"
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check setuptools ".[dev,gguf,int8]"
 	( sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude regrow --exclude pip | sed 's/+cpu$$//' ) > requirements.new
 	mv requirements.new requirements.lock
 	rm -rf .venv-lock

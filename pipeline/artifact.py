@@ -106,7 +106,7 @@ def publish(draft: Draft, destination: Path) -> None:
     """Move a sealed draft to its place by rename, so that a reader sees the old folder, none, or the whole new one."""
     if destination.exists():
         shutil.rmtree(destination)
-    os.rename(draft.path, destination)
+    draft.path.rename(destination)
 
 
 def _sync(folder: Path) -> None:

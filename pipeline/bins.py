@@ -41,18 +41,16 @@ class Bins:
     def load(cls, path: Path) -> Bins:
         """Read one split's file."""
         table = pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all().combine_chunks()
-        columns = [table[name].chunk(0) if table.num_rows else None for name in _COLUMNS]
-        if columns[0] is None:
+        if not table.num_rows:
             return cls(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
+        columns = [table[name].chunk(0) for name in _COLUMNS]
         row, start, length = (column.values.to_numpy() for column in columns)
         return cls(columns[0].offsets.to_numpy(), row, start, length)
 
     def save(self, path: Path) -> None:
         """Write one split's file; the same bins make the same bytes."""
         offsets = pa.array(self.offsets.astype(np.int64))
-        arrays = [
-            pa.LargeListArray.from_arrays(offsets, pa.array(getattr(self, name), kind)) for name, kind in _COLUMNS.items()
-        ]
+        arrays = [pa.LargeListArray.from_arrays(offsets, pa.array(getattr(self, name), kind)) for name, kind in _COLUMNS.items()]
         table = pa.table(arrays, names=list(_COLUMNS))
         with pa.ipc.new_file(pa.OSFile(str(path), "wb"), table.schema) as writer:
             writer.write_table(table)

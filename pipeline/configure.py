@@ -93,7 +93,9 @@ def _files(path: Path, option: str, value: str) -> dict[str, Path]:
         files = {path.name: path} if path.is_file() else {}
     if not files:
         what = "is an empty folder" if path.is_dir() else "does not exist"
-        raise RegrowError(f"params.yaml: {option}: {value!r} {what}.", f"Looked for {path}. Relative paths start at the folder of params.yaml.")
+        raise RegrowError(
+            f"params.yaml: {option}: {value!r} {what}.", f"Looked for {path}. Relative paths start at the folder of params.yaml."
+        )
     return files
 
 

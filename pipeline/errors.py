@@ -36,4 +36,5 @@ class MissingExtra(RegrowError):
     """An optional package is needed. Names the option that needs it and the extra that brings it."""
 
     def __init__(self, needed_for: str, package: str, extra: str) -> None:
-        super().__init__(f"{needed_for} needs the package {package!r}, which is not installed.", f"Install it with: pip install 'regrow[{extra}]'")
+        message = f"{needed_for} needs the package {package!r}, which is not installed."
+        super().__init__(message, f"Install it with: pip install 'regrow[{extra}]'")

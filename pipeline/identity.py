@@ -146,8 +146,10 @@ def _locked_versions(imported: set[str], lock: dict[str, str]) -> dict[str, str]
 def check_installed(packages: dict[str, str]) -> None:
     """Refuse to compute with other versions than the lock names: the result would carry a wrong identity.
 
+    An absent package is no matter here: whoever imports it says which option needs it.
+
     Raises:
-        RegrowError: a package is absent or has another version. Local version labels (``+cpu``) are not compared.
+        RegrowError: a package has another version. Local version labels (``+cpu``) are not compared.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -155,6 +157,6 @@ def check_installed(packages: dict[str, str]) -> None:
         try:
             installed = version(name).split("+")[0]
         except PackageNotFoundError:
-            installed = "not installed"
+            continue
         if installed != locked:
             raise RegrowError(f"{name} is {installed} here; requirements.lock says {locked}.", "Run: pip install -r requirements.lock")

@@ -40,4 +40,3 @@ def _dvc(project: Project, *arguments: str) -> None:
     code = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project.root, env=environment, check=False).returncode
     if code:
         raise SystemExit(int(told.read_text(encoding="utf-8")) if told.exists() else 1)
-

@@ -103,7 +103,9 @@ def _current_document(project: Project, stage: Stage) -> dict[str, Any]:
 def _require_recorded(project: Project, stage: Stage, document: Mapping[str, Any]) -> None:
     if differences := explain_difference(project.stage_options(stage.name), document):
         shown = "\n  ".join(differences[:5])
-        raise StaleInput(f"data/options/{stage.name}.json is not what params.yaml and the code say now:\n  {shown}", "Run `dvc repro` again.")
+        raise StaleInput(
+            f"data/options/{stage.name}.json is not what params.yaml and the code say now:\n  {shown}", "Run `dvc repro` again."
+        )
 
 
 def _fingerprint(project: Project, stage: Stage, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,9 +113,14 @@ def _fingerprint(project: Project, stage: Stage, document: Mapping[str, Any]) ->
     inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
     fingerprint: dict[str, Any] = {"stage": stage.name, "document": document, "inputs": inputs}
     if not stage.reads:
-        files = [path for path in sorted(project.sources.rglob("*")) if path.is_file()]
-        fingerprint["sources"] = [[path.relative_to(project.sources).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        fingerprint["sources"] = _source_states(project.sources)
     return fingerprint
+
+
+def _source_states(folder: Path) -> list[list[Any]]:
+    """Name, size and time of change of every linked file; DVC has hashed the bytes, so this need only notice a change."""
+    files = {path.relative_to(folder).as_posix(): path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return [[name, state.st_size, state.st_mtime_ns] for name, state in files.items() if name != "index.json"]
 
 
 def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
@@ -131,9 +138,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)
 
 
-def _write_record(
-    project: Project, stage: Stage, identity: str, outputs: Mapping[str, Artifact], metrics: Metrics, seconds: float
-) -> None:
+def _write_record(project: Project, stage: Stage, identity: str, outputs: Mapping[str, Artifact], metrics: Metrics, seconds: float) -> None:
     """What a run took. Kept beside the artifacts and never inside them: times differ from run to run."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     record = {

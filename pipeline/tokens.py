@@ -119,8 +119,8 @@ class TokenTable:
     def __init__(self, folder: Path) -> None:
         tables = [pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in sorted(folder.glob("tokens-*.arrow"))]
         table = pa.concat_tables(tables)
-        self._ids = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table["input_ids"].chunks]
-        self._masks = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table["loss_mask"].chunks]
+        self._ids: list[np.ndarray] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table["input_ids"].chunks]
+        self._masks: list[np.ndarray] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table["loss_mask"].chunks]
         self._offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in table["input_ids"].chunks]
         self._starts = np.cumsum([0, *(len(offsets) - 1 for offsets in self._offsets)])
         empty = np.zeros(0, np.int64)

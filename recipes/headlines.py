@@ -4,14 +4,14 @@ params.yaml names it as a dataset's `type`. This one turns a row of OpenAI evals
 `{"input": [{"role": "system", ...}, {"role": "user", "content": headline}], "ideal": "0" or "1"}`, into a short question.
 """
 
-ANSWERS = {"0": "serious", "1": "sarcastic"}
+ANSWERS = {"0": "no", "1": "yes"}
 
 
 def to_messages(row: dict) -> dict:
     headline = row["input"][-1]["content"]
     return {
         "messages": [
-            {"role": "user", "content": f"Is this headline serious or sarcastic? {headline}"},
+            {"role": "user", "content": f"Is this headline sarcastic? {headline}"},
             {"role": "assistant", "content": ANSWERS[row["ideal"]]},
         ]
     }

@@ -18,10 +18,8 @@ def run(job: Job[DedupeOptions]) -> Metrics:
     tokens = TokenTable(job.inputs["tokens"].path)
     splits = [source["split"] for source in job.inputs["tokens"].content["sources"]]
     evaluation = [splits[source] == "test" for source in tokens.source]
-    if job.options.dataset_exact_deduplication:
-        index = find_duplicates(tokens.digest, evaluation)
-    else:
-        index = KeptRows.all_of(len(tokens))
+    wanted = job.options.dataset_exact_deduplication
+    index = find_duplicates(tokens.digest, evaluation) if wanted else KeptRows.all_of(len(tokens))
     index.save(job.outputs["dedupe"].path / "index.arrow")
     counts = {"rows": len(tokens), "kept": int(index.keep.sum()), "removed": index.removed()}
     job.outputs["dedupe"].describe(**counts)

@@ -8,20 +8,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import RegrowError
 
 FILE = "adapter_config.json"
+Number = TypeVar("Number", int, float)
 
 _USED = frozenset(
-    "r lora_alpha use_rslora use_dora fan_in_fan_out rank_pattern alpha_pattern peft_type init_lora_weights bias modules_to_save".split()
+    {
+        "r", "lora_alpha", "use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern",
+        "peft_type", "init_lora_weights", "bias", "modules_to_save",
+    }
 )
 # These decided what was trained and how; the tensors of the adapter already say the result.
 _SPENT = frozenset(
-    """auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config exclude_modules inference_mode
-    layers_pattern layers_to_transform loftq_config lora_dropout lora_ga_config megatron_core peft_version qalora_group_size
-    revision target_modules task_type""".split()
+    {
+        "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config",
+        "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
+        "lora_dropout", "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size", "revision",
+        "target_modules", "task_type",
+    }
 )
 # PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change the base weights too, and the file does not hold that change.
 _KEEPS_BASE = (True, False, "gaussian", "eva", "orthogonal")
@@ -62,8 +69,8 @@ def read_config(folder: Path) -> LoraConfig:
         raise RegrowError(f"{path} cannot be read: {error}.") from None
     _refuse_inexact(path, settings)
     return LoraConfig(
-        r=settings["r"],
-        lora_alpha=settings["lora_alpha"],
+        r=settings.get("r", 8),
+        lora_alpha=settings.get("lora_alpha", 8),
         use_rslora=bool(settings.get("use_rslora")),
         use_dora=bool(settings.get("use_dora")),
         fan_in_fan_out=bool(settings.get("fan_in_fan_out")),
@@ -73,7 +80,7 @@ def read_config(folder: Path) -> LoraConfig:
 
 
 def _refuse_inexact(path: Path, settings: Mapping[str, Any]) -> None:
-    unset = (None, False, [], {}, "")
+    unset: tuple[Any, ...] = (None, False, [], {}, "")
     unknown = {name: value for name, value in settings.items() if name not in _USED | _SPENT and value not in unset}
     if settings.get("peft_type") != "LORA":
         unknown["peft_type"] = settings.get("peft_type")
@@ -87,6 +94,6 @@ def _refuse_inexact(path: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _lookup(pattern: Mapping[str, Any], module: str, default: Any) -> Any:
+def _lookup(pattern: Mapping[str, Number], module: str, default: Number) -> Number:
     """peft's rule: the first key that matches the end of the name, as a regular expression of whole components."""
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module)), default)

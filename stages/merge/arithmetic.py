@@ -25,6 +25,7 @@ def add_low_rank(weight: Tensor, a: Tensor, b: Tensor, scale: float, magnitude: 
     if magnitude is None:
         return (weight + delta).to(weight.dtype)
     rows = weight.T + delta.T if transposed else weight + delta
-    factor = magnitude.float() / torch.linalg.norm(rows, dim=1)
+    lengths: Tensor = torch.linalg.norm(rows, dim=1)
+    factor = magnitude.float() / lengths
     factor = factor.view(1, -1) if transposed else factor.view(-1, 1)
     return (factor * (weight + delta)).to(weight.dtype)

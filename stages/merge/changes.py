@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pipeline.errors import RegrowError
@@ -75,27 +76,37 @@ class Adapter:
         """The merged tensor, of ``weight``'s shape and dtype; ``weight`` itself where the adapter changes nothing.
 
         Raises:
-            RegrowError: a shape or dtype that does not fit.
+            RegrowError: a shape or dtype that does not fit, or a result that is not finite.
         """
-        parts = {slot: self.tensors.read(key) for slot, key in self.changes.get(name, {}).items()}
-        if "replacement" in parts:
-            weight = _replace(name, weight, parts.pop("replacement"))
-        if not parts:
+        if name not in self.changes:
             return weight
-        module = name.removesuffix(".weight")
-        transposed = "embedding_a" in parts or self.config.fan_in_fan_out
-        a, b = (parts["embedding_a"], parts["embedding_b"]) if "embedding_a" in parts else (parts["a"], parts["b"])
-        self._check_fit(name, weight, a, b, transposed)
-        return add_low_rank(weight, a, b, self.config.scale(module), parts.get("magnitude"), transposed=transposed)
+        merged = self._merge(name, weight, {slot: self.tensors.read(key) for slot, key in self.changes[name].items()})
+        if not merged.sum(dtype=torch.float32).isfinite():  # thirty times as fast as asking every element
+            remedy = "The training diverged: train again with a lower learning_rate."
+            raise RegrowError(f"{ADAPTER} makes {name} infinite or not a number.", remedy)
+        return merged
 
     def same_update(self, embedding: str, head: str) -> bool:
         """Whether head and embedding share one adapter, as peft's ``ensure_weight_tying`` saves it: twice, transposed."""
         inner, outer = self.changes.get(embedding, {}), self.changes.get(head, {})
         if set(inner) - {"replacement"} != {"embedding_a", "embedding_b"} or set(outer) - {"replacement"} != {"a", "b"}:
             return False
-        pairs = ((inner["embedding_a"], outer["b"]), (inner["embedding_b"], outer["a"]))
-        same = all(self.tensors.read(one).T.equal(self.tensors.read(other)) for one, other in pairs)
-        return same and self.config.scale(embedding.removesuffix(".weight")) == self.config.scale(head.removesuffix(".weight"))
+        if self.config.scale(_module(embedding)) != self.config.scale(_module(head)) or len(inner) != len(outer):
+            return False
+        pairs = [(self.tensors.read(inner["embedding_a"]).T, outer["b"]), (self.tensors.read(inner["embedding_b"]).T, outer["a"])]
+        if "replacement" in inner:
+            pairs.append((self.tensors.read(inner["replacement"]), outer["replacement"]))
+        return all(mine.equal(self.tensors.read(other)) for mine, other in pairs)
+
+    def _merge(self, name: str, weight: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        if "replacement" in parts:
+            weight = _replace(name, weight, parts.pop("replacement"))
+        if not parts:
+            return weight
+        transposed = "embedding_a" in parts or self.config.fan_in_fan_out
+        a, b = (parts["embedding_a"], parts["embedding_b"]) if "embedding_a" in parts else (parts["a"], parts["b"])
+        self._check_fit(name, weight, a, b, transposed)
+        return add_low_rank(weight, a, b, self.config.scale(_module(name)), parts.get("magnitude"), transposed=transposed)
 
     def _check_fit(self, name: str, weight: Tensor, a: Tensor, b: Tensor, transposed: bool) -> None:
         shape = (a.shape[1], b.shape[0]) if transposed else (b.shape[0], a.shape[1])
@@ -104,12 +115,13 @@ class Adapter:
                 f"{ADAPTER} changes {name} as a matrix of {shape}, but the base has {tuple(weight.shape)} "
                 f"(fan_in_fan_out: {self.config.fan_in_fan_out} in {FILE})."
             )
-        rank = self.config.rank(name.removesuffix(".weight"))
+        rank = self.config.rank(_module(name))
         if a.shape[0] != rank or b.shape[1] != rank:
             raise RegrowError(f"{ADAPTER} has rank {a.shape[0]} for {name}, but {FILE} says {rank}.")
         if not weight.is_floating_point() or weight.element_size() < 2:
             raise RegrowError(
-                f"The base stores {name} as {weight.dtype}, to which an update cannot be added exactly.", "Use a base model in full precision."
+                f"The base stores {name} as {weight.dtype}, to which an update cannot be added exactly.",
+                "Use a base model in full precision.",
             )
 
 
@@ -120,3 +132,7 @@ def _replace(name: str, weight: Tensor, replacement: Tensor) -> Tensor:
             "merge keeps the shapes of the base: a resized vocabulary cannot be merged.",
         )
     return replacement.to(weight.dtype)
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".weight")

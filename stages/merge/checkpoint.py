@@ -27,7 +27,9 @@ _DTYPES = {
 
 
 class Checkpoint:
-    """Tensors of the files that match ``pattern``, mapped into memory and read when asked for.
+    """Tensors of the files that match ``pattern``, read when asked for.
+
+    Reads with pread and not through a memory map, whose pages would stay resident until the whole model is.
 
     Attributes:
         shapes: every tensor's shape, in the order of files and then of names.
@@ -59,7 +61,7 @@ class Checkpoint:
 
     def _index(self, file: Path) -> None:
         try:
-            opened = safe_open(str(file), framework="pt")  # type: ignore[no-untyped-call]
+            opened: Any = safe_open(str(file), framework="pt", backend="pread")
         except SafetensorError as error:
             raise RegrowError(f"{file} is not a readable safetensors file: {error}.") from None
         for name in sorted(opened.keys()):

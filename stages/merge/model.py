@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
 from pipeline.progress import Progress
 from stages.merge.adapter_config import read_config
 from stages.merge.changes import ADAPTER, Adapter, match_tensors
 from stages.merge.checkpoint import Checkpoint
+from stages.merge.folder import MODEL_FILES, TOKENIZER_FILES, copy_files, read_model_config, write_model_config
 from stages.merge.shards import INDEX, write_files
 from stages.merge.tied import Tie, find_tie, must_untie
 
-_MODEL_FILES = ("generation_config.json", "*.py")
-_TOKENIZER_FILES = (
-    "tokenizer*.json",
-    "tokenizer.model*",
-    "*.tiktoken",
-    "*.spm",
-    "spiece.model",
-    "sentencepiece*.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-    "additional_chat_templates/*.jinja",
-)
+Layout = Mapping[str, str]
+"""Name of a tensor in the merged model → the base's tensor it is made from; they differ for an untied head only."""
 
 
 def merge_adapter(base_folder: Path, trained: Path, destination: Path, limit: int, progress: Progress) -> dict[str, Any]:
@@ -44,24 +30,23 @@ def merge_adapter(base_folder: Path, trained: Path, destination: Path, limit: in
     Returns:
         Facts about the result: tensors, changed, parameters, bytes, files, dtype.
     """
-    base = Checkpoint(base_folder)
+    model_config, base = read_model_config(base_folder), Checkpoint(base_folder)
     config, tensors = read_config(trained), Checkpoint(trained, ADAPTER)
     adapter = Adapter(config, tensors, match_tensors(tensors.shapes, config))
     tie = _tie(base_folder, base, adapter)
     _check_targets(base, adapter, tie)
-    untied = tie is not None and must_untie(tie, base, adapter)
-    sizes = _sizes(base, tie, untied)
+    layout = _layout(base, adapter, tie)
+    sizes = {name: base.nbytes(stored) for name, stored in layout.items()}
 
     def tensor(name: str) -> Tensor:
-        stored = tie.embedding if tie and name == tie.head else name
-        return adapter.apply(name, base.read(stored))
+        return adapter.apply(name, base.read(layout[name]))
 
     with progress.task("merge", total=len(sizes), unit="tensors") as task:
         files = write_files(destination, sizes, limit, tensor, task)
-    _write_config(base_folder, destination, _dtype(base), untied=untied)
-    _copy(base_folder, destination, _MODEL_FILES)
-    _copy(trained, destination, _TOKENIZER_FILES)
-    return _facts(destination, base, sizes, files) | {"changed": len(adapter.changes)}
+    write_model_config(model_config, destination, _dtype(base), untied=tie is not None and tie.head in layout)
+    copy_files(base_folder, destination, MODEL_FILES)
+    copy_files(trained, destination, TOKENIZER_FILES)
+    return _facts(destination, base, layout, files) | {"changed": len(adapter.changes)}
 
 
 def pass_through(trained: Path, destination: Path, limit: int, progress: Progress) -> dict[str, Any]:
@@ -70,17 +55,17 @@ def pass_through(trained: Path, destination: Path, limit: int, progress: Progres
     Returns:
         Facts about the result: tensors, changed, parameters, bytes, files, dtype.
     """
-    model = Checkpoint(trained)
-    sizes = {name: model.nbytes(name) for name in model.shapes}
+    model_config, model = read_model_config(trained), Checkpoint(trained)
     if all(file.stat().st_size <= limit for file in model.files):
-        _copy(trained, destination, ("model*.safetensors", INDEX))
+        copy_files(trained, destination, ("model*.safetensors", INDEX))
         files = [file.name for file in model.files]
     else:
+        sizes = {name: model.nbytes(name) for name in model.shapes}
         with progress.task("merge", total=len(sizes), unit="tensors") as task:
             files = write_files(destination, sizes, limit, model.read, task)
-    _write_config(trained, destination, _dtype(model), untied=False)
-    _copy(trained, destination, (*_MODEL_FILES, *_TOKENIZER_FILES))
-    return _facts(destination, model, sizes, files) | {"changed": 0}
+    write_model_config(model_config, destination, _dtype(model), untied=False)
+    copy_files(trained, destination, (*MODEL_FILES, *TOKENIZER_FILES))
+    return _facts(destination, model, {name: name for name in model.shapes}, files) | {"changed": 0}
 
 
 def _tie(folder: Path, base: Checkpoint, adapter: Adapter) -> Tie | None:
@@ -99,11 +84,13 @@ def _check_targets(base: Checkpoint, adapter: Adapter, tie: Tie | None) -> None:
         )
 
 
-def _sizes(base: Checkpoint, tie: Tie | None, untied: bool) -> dict[str, int]:
-    sizes = {name: base.nbytes(name) for name in base.shapes if tie is None or name != tie.head}
-    if tie is not None and untied:
-        sizes[tie.head] = sizes[tie.embedding]
-    return sizes
+def _layout(base: Checkpoint, adapter: Adapter, tie: Tie | None) -> Layout:
+    layout = {name: name for name in base.shapes}
+    if tie is not None:
+        layout.pop(tie.head, None)
+        if must_untie(tie, base, adapter):
+            layout[tie.head] = tie.embedding
+    return layout
 
 
 def _dtype(model: Checkpoint) -> str:
@@ -115,35 +102,10 @@ def _dtype(model: Checkpoint) -> str:
     return str(max(held, key=lambda dtype: (held[dtype], str(dtype)))).removeprefix("torch.")
 
 
-def _write_config(source: Path, destination: Path, dtype: str, *, untied: bool) -> None:
-    path = source / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RegrowError(f"{path} cannot be read: {error}.") from None
-    if "quantization_config" in config:
-        raise RegrowError(f"{path} says the weights are quantized, and a quantized model cannot be merged exactly.", "Use the full-precision base model.")
-    config.pop("torch_dtype", None)
-    config["dtype"] = dtype
-    if untied:
-        config["tie_word_embeddings"] = False
-    (destination / "config.json").write_text(canonical_json(config), encoding="utf-8")
-
-
-def _copy(source: Path, destination: Path, patterns: tuple[str, ...]) -> None:
-    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
-        target = destination / path.relative_to(source)
-        target.parent.mkdir(exist_ok=True)
-        copyfile(path, target)
-
-
-def _facts(destination: Path, model: Checkpoint, sizes: dict[str, int], files: list[str]) -> dict[str, Any]:
-    head = {name: size for name, size in sizes.items() if name not in model.shapes}
-    parameters = sum(torch.Size(model.shapes[name]).numel() for name in sizes if name in model.shapes)
-    parameters += sum(size // getattr(torch, _dtype(model)).itemsize for size in head.values())
+def _facts(destination: Path, model: Checkpoint, layout: Layout, files: list[str]) -> dict[str, Any]:
     return {
-        "tensors": len(sizes),
-        "parameters": parameters,
+        "tensors": len(layout),
+        "parameters": sum(torch.Size(model.shapes[stored]).numel() for stored in layout.values()),
         "bytes": sum((destination / name).stat().st_size for name in files),
         "files": len(files),
         "dtype": _dtype(model),

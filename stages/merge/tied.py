@@ -33,11 +33,12 @@ def find_tie(folder: Path, base: Checkpoint) -> Tie | None:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tied: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._tied_weights_keys or {}
+        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     except (OSError, ValueError, KeyError) as error:
         raise RegrowError(f"{folder / 'config.json'} names no causal language model of transformers: {error}.") from None
     if not config.tie_word_embeddings:
         return None
+    tied: dict[str, str] = model_class._tied_weights_keys or {}
     tie = next((Tie(source, target) for target, source in tied.items() if source in base), None)
     if tie and tie.head in base and not base.read(tie.head).equal(base.read(tie.embedding)):
         raise RegrowError(

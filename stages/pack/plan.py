@@ -50,7 +50,10 @@ def _plan(rows: np.ndarray, lengths: np.ndarray, capacity: int | None) -> Bins:
 
 def _statistics(bins: Bins, tokens: TokenTable, capacity: int) -> dict[str, Any]:
     total = int(bins.length.sum())
-    trained = sum(int(tokens.mask(int(row))[start : start + length].sum()) for row, start, length in zip(bins.row, bins.start, bins.length, strict=True))
+    trained = sum(
+        int(tokens.mask(int(row))[start : start + length].sum())
+        for row, start, length in zip(bins.row, bins.start, bins.length, strict=True)
+    )
     return {
         "bins": len(bins),
         "rows": len(bins.row),

@@ -40,11 +40,11 @@ def select_rows(options: PackOptions, tokens: TokenTable, kept: KeptRows, source
     train, evaluation = np.flatnonzero(fits & ~from_test), np.flatnonzero(fits & from_test)
     if options.shuffle_merged_datasets:
         train = np.random.Generator(np.random.PCG64(options.seed)).permutation(train)
+    if not len(train):
+        raise RegrowError(f"No training row is left: {_summary(dropped)}.", "Check sequence_len and min_sample_len.")
     held_out = _held_out(options, len(train))
     if held_out:
         train, evaluation = train[: len(train) - held_out], train[len(train) - held_out :]
-    if not len(train):
-        raise RegrowError(f"No training row is left: {_summary(dropped)}.", "Check sequence_len, min_sample_len and val_set_size.")
     cut = (lengths < tokens.lengths) & fits
     truncated = {"rows": int(cut.sum()), "tokens": int((tokens.lengths - lengths)[cut].sum())}
     return Selection(train, evaluation, lengths, dropped, truncated)
@@ -78,7 +78,7 @@ def _apply_length_policy(
 def _held_out(options: PackOptions, rows: int) -> int:
     """Rows that ``val_set_size`` takes: a share of them below 1, a number of them above."""
     size = options.val_set_size
-    count = int(round(rows * size)) if size < 1 else int(size)
+    count = round(rows * size) if size < 1 else int(size)
     if size and not 0 < count < rows:
         raise RegrowError(
             f"val_set_size: {size:g} would hold out {count} of {rows} rows.",

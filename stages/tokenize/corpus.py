@@ -42,7 +42,11 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         names = ("rows", "tokens", "trained_tokens")
-        return self.facts | {name: self.counts[name] for name in names} | {"longest": self.longest, "rejected": dict(sorted(self.rejected.items()))}
+        return (
+            self.facts
+            | {name: self.counts[name] for name in names}
+            | {"longest": self.longest, "rejected": dict(sorted(self.rejected.items()))}
+        )
 
 
 def tokenize_sources(job: Job[TokenizeOptions]) -> Metrics:
@@ -142,7 +146,12 @@ def _reject(source: Source, row: int, reason: str, stream: TextIO) -> None:
 def _report(job: Job[TokenizeOptions], source: Source) -> None:
     for reason, count in sorted(source.rejected.items()):
         first = source.first_rejected[reason] + 1
-        job.progress.say(f"{source.label}: {count} rows left out: {reason} (first: line or item {first}). All are in data/tokens/rejected.jsonl.")
+        job.progress.say(
+            f"{source.label}: {count} rows left out: {reason} (first: line or item {first}). All are in data/tokens/rejected.jsonl."
+        )
     if not source.counts["rows"]:
         reasons = "; ".join(f"{reason} ({count} rows)" for reason, count in source.rejected.most_common(3)) or "it holds no rows"
-        raise RegrowError(f"{source.label}: no row can be used: {reasons}.", f"Its dataset entry has type {_entry(job.options, source.facts['name']).type!r}; check that the columns fit it.")
+        raise RegrowError(
+            f"{source.label}: no row can be used: {reasons}.",
+            f"Its dataset entry has type {_entry(job.options, source.facts['name']).type!r}; check that the columns fit it.",
+        )

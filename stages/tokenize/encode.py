@@ -80,7 +80,7 @@ def token_mask(length: int, offsets: np.ndarray, trained: Sequence[tuple[int, in
         edges[start] += 1
         edges[end] -= 1
     covered = np.concatenate([[0], np.cumsum(np.cumsum(edges[:-1]) > 0)])
-    return (covered[offsets[:, 1]] > covered[offsets[:, 0]]).astype(np.uint8)
+    return np.asarray(covered[offsets[:, 1]] > covered[offsets[:, 0]], np.uint8)
 
 
 def as_encoded(tokenized: Tokenized) -> Encoded:

@@ -40,4 +40,3 @@ def alpaca_format(train_on_inputs: bool) -> Format:
         return Example((Piece.whole(prompt, train_on_inputs), Piece.whole(output, True)), bos=True, eos=True)
 
     return alpaca
-

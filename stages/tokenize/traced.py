@@ -39,7 +39,7 @@ class Traced(str):
     def __radd__(self, other: str) -> Traced:
         return join_traced((other, self))
 
-    def __getitem__(self, key: SupportsIndex | slice) -> str:  # type: ignore[override]
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
             return self._cut(start, max(start, stop)) if step == 1 else str.__getitem__(self, key)
@@ -67,10 +67,10 @@ class Traced(str):
     def removesuffix(self, suffix: str, /) -> Traced:
         return self._cut(0, len(self) - len(suffix)) if suffix and self.endswith(suffix) else self
 
-    def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:  # type: ignore[override]
+    def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
         return str.replace(self, old, new, count) if old in self else self
 
-    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:  # type: ignore[override]
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         if not sep:
             return str.split(self, sep, maxsplit)
         parts, start = [], 0

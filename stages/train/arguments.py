@@ -9,11 +9,14 @@ import torch
 from transformers import TrainingArguments
 
 from pipeline.options.views import TrainOptions
+from stages.train.launch import Launch
 from stages.train.precision import Precision
 from stages.train.schedule import Schedule
 
 
-def training_arguments(options: TrainOptions, schedule: Schedule, precision: Precision, checkpoints: Path) -> TrainingArguments:
+def training_arguments(
+    options: TrainOptions, schedule: Schedule, precision: Precision, launch: Launch, checkpoints: Path
+) -> TrainingArguments:
     """Everything transformers is told. What regrow does itself is switched off: reports, bars, rotation of checkpoints."""
     cuda = torch.cuda.is_available()
     arguments = TrainingArguments(
@@ -25,7 +28,7 @@ def training_arguments(options: TrainOptions, schedule: Schedule, precision: Pre
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=not cuda,
-        ddp_backend=None if cuda else "gloo",
+        ddp_backend="gloo" if launch.world_size > 1 and not cuda else None,
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=cuda,
         # Every step is logged, so that a resumed run can put together the same windows of log.csv.

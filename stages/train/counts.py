@@ -39,8 +39,8 @@ def count_bins(bins: Bins, tokens: TokenTable) -> BinCounts:
 
 
 def _per_bin(bins: Bins, per_span: np.ndarray) -> np.ndarray:
-    sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(per_span, dtype=np.int64)])
-    return sums[bins.offsets[1:]] - sums[bins.offsets[:-1]]
+    sums: np.ndarray = np.concatenate([np.zeros(1, np.int64), np.cumsum(per_span, dtype=np.int64)])
+    return np.diff(sums[bins.offsets])
 
 
 class SeenTokens:

@@ -34,12 +34,13 @@ def check_isolation(model: Any, bins: Bins, tokens: TokenTable) -> None:
     length = np.minimum(bins.length[first : first + 2], _SPAN)
     pair = Bins(np.array([0, 2]), bins.row[first : first + 2], bins.start[first : first + 2], length)
     both = BinDataset(pair, tokens, 0)[0]
-    alone: Example = {name: array[length[0] :] for name, array in both.items()}  # type: ignore[assignment,misc,index]
+    alone: Example = {name: array[length[0] :] for name, array in both.items()}  # type: ignore[assignment,index]
     expected = _logits(model, alone)
     difference = (_logits(model, both)[length[0] :] - expected).abs().max()
     if not difference <= _TOLERANCE * expected.abs().max():
         raise RegrowError(
-            f"Rows that share a bin see each other in {type(model).__name__}: logits of a row change by {difference:.2g} behind another row.",
+            f"Rows that share a bin see each other in {type(model).__name__}: "
+            f"the logits of a row change by {difference:.2g} behind another row.",
             "Set sample_packing: false; this architecture does not separate packed rows by their position ids.",
         )
 

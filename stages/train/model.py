@@ -17,9 +17,9 @@ from pipeline.options.views import TrainOptions
 def build_model(base: Path, options: TrainOptions) -> Any:
     """The model in ``base``, fp32, under a new adapter if the options ask for one. Seeds the initialisation."""
     set_seed(options.seed)
-    model = load_causal_lm(base, attn_implementation=options.attn_implementation or "sdpa")
+    model = load_causal_lm(base, attn_implementation=options.attn_implementation)
     # transformers validates this one at every save and refuses some that published models have; ours is copied instead.
-    model.generation_config = GenerationConfig()
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     return model if options.adapter is None else _add_adapter(model, options)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from stages.train.data import BinDataset, Collator, EpochOrder
 from stages.train.loss import selects_logits, token_loss
@@ -14,25 +14,17 @@ from stages.train.loss import selects_logits, token_loss
 class BinTrainer(Trainer):
     """Trains ``model`` on the bins of ``dataset`` in ``order``."""
 
-    def __init__(
-        self,
-        model: Any,
-        arguments: TrainingArguments,
-        dataset: BinDataset,
-        order: EpochOrder,
-        pad_token_id: int,
-        callbacks: list[TrainerCallback],
-    ) -> None:
+    def __init__(self, model: Any, arguments: TrainingArguments, dataset: BinDataset, order: EpochOrder, pad_token_id: int) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         collator = Collator(pad_token_id, select_logits=selects_logits(base))
-        super().__init__(model, arguments, collator, dataset, compute_loss_func=token_loss, callbacks=callbacks)
+        super().__init__(model, arguments, collator, dataset, compute_loss_func=token_loss)
         self.remove_callback(PrinterCallback)
         self._order = order
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One epoch of micro-batches of this process. Several processes take turns, batch by batch."""
         loader: DataLoader[Any] = DataLoader(
-            self.train_dataset,
+            cast(BinDataset, self.train_dataset),
             batch_size=self.args.per_device_train_batch_size,
             sampler=self._order,
             collate_fn=self.data_collator,

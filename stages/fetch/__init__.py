@@ -1,0 +1,43 @@
+"""fetch: brings everything the recipe names onto this disk, so that no later stage reaches the network.
+
+Reads nothing. Writes:
+
+``raw``
+    ``<slot>/<file>``: rows of every dataset file, byte for byte, ``train-00``, ``train-01``, … and ``test-00``, ….
+    The manifest's ``sources`` lists the files in order: name (slot), split, path (as params.yaml has it), file, format, revision.
+``tokenizer``
+    What training and inference use: tokenizer.json, tokenizer_config.json, chat_template.jinja.
+``base``
+    The model as safetensors with its configs: copied as it is, or converted once from a GGUF file.
+"""
+
+from __future__ import annotations
+
+from pipeline.options.views import FetchOptions
+from pipeline.stage import Job, Metrics, Stage
+
+
+def run(job: Job[FetchOptions]) -> Metrics:
+    """Fetch the rows, then the tokenizer, then the weights: the slowest comes when all else is known to be right."""
+    from stages.fetch.base import write_base
+    from stages.fetch.locate import Locator
+    from stages.fetch.model_files import locate_model, locate_tokenizer
+    from stages.fetch.rows import write_rows
+    from stages.fetch.tokenizer import write_tokenizer
+
+    locator = Locator(job.sources, job.scratch, job.progress.say)
+    with job.progress.task("fetch", unit="artifacts", total=len(job.outputs)) as task:
+        raw_bytes = write_rows(job.options, locator, job.outputs["raw"])
+        task.advance()
+        model = locate_model(job.options, locator)
+        tokenizer = write_tokenizer(
+            job.options, locate_tokenizer(job.options, locator) or model, model, job.outputs["tokenizer"], job.progress.say
+        )
+        task.advance()
+        base_bytes = write_base(job.options, model, tokenizer.pad_token_id, job.outputs["base"])
+        task.advance()
+    sources = job.outputs["raw"].content["sources"]
+    return {"files": len(sources), "bytes": raw_bytes, "vocab_size": len(tokenizer), "base_bytes": base_bytes}
+
+
+STAGE = Stage("fetch", FetchOptions, reads=(), writes=("raw", "tokenizer", "base"), run=run)

@@ -1,0 +1,93 @@
+"""The base model into ``data/base``: config.json, generation_config.json where there is one, safetensors. No tokenizer, no pickles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+from pipeline.artifact import Draft
+from pipeline.errors import RegrowError
+from pipeline.options.views import FetchOptions
+from stages.fetch.locate import Located
+from stages.fetch.model_files import CONFIGS, WEIGHTS, gguf_of, matching
+
+
+def write_base(options: FetchOptions, model: Located, pad_token_id: int, base: Draft) -> int:
+    """Copy the model as it is, or convert its GGUF file; returns the bytes written.
+
+    ``pad_token_id`` goes into the config of a converted model, so that the embedding that stays untrained is the padding's.
+    """
+    gguf = gguf_of(model)
+    if gguf is not None:
+        from stages.fetch.gguf_model import convert_model
+
+        convert_model(model.root / gguf, base.path, pad_token_id, model.wanted)
+    else:
+        check_config(model, options.trust_remote_code)
+        for name in matching(model.files, (*CONFIGS, *WEIGHTS)):
+            copyfile(model.root / name, base.path / name)
+        check_weights(base.path, model)
+    config = _read_json(base.path / "config.json", model)
+    base.describe(model_type=config.get("model_type"), revision=model.revision)
+    return sum(file.stat().st_size for file in base.path.iterdir())
+
+
+def max_positions(model: Located) -> int | None:
+    """Longest input in tokens that the model is made for, where its configuration says."""
+    gguf = gguf_of(model)
+    if gguf is not None:
+        from stages.fetch.gguf_model import context_length
+
+        return context_length(model.root / gguf, model.wanted)
+    value = _read_json(model.root / "config.json", model).get("max_position_embeddings")
+    return value if isinstance(value, int) else None
+
+
+def check_config(model: Located, trust_remote_code: bool) -> None:
+    """Open config.json as transformers would, so that an unknown kind of model is refused here and not at training.
+
+    Raises:
+        RegrowError: not a model that transformers knows, or one that brings code while `trust_remote_code` is off.
+    """
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(model.root, trust_remote_code=trust_remote_code, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RegrowError(
+            f"{model.wanted.option} {model.wanted.text!r}: its config.json cannot be opened: {reason}",
+            "It must be of a model type that this version of transformers knows.",
+        ) from None
+
+
+def check_weights(folder: Path, model: Located) -> None:
+    """Every shard that the index names is there, and every file opens as safetensors (a Git LFS pointer does not)."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    shards = set(_read_json(index, model).get("weight_map", {}).values()) if index.exists() else {"model.safetensors"}
+    what = f"{model.wanted.option} {model.wanted.text!r}"
+    for name in sorted(shards):
+        if not (folder / name).is_file():
+            raise RegrowError(f"{what} has no {name}.", "Download the model again: each file of model.safetensors.index.json is needed.")
+        try:
+            with safe_open(folder / name, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            remedy = "Download it again; in a Git clone of a model, run `git lfs pull`."
+            raise RegrowError(f"{what}: {name} is not a safetensors file: {error}.", remedy) from None
+
+
+def _read_json(path: Path, model: Located) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise RegrowError(
+            f"{model.wanted.option} {model.wanted.text!r}: {path.name} cannot be read: {error}.", "Download it again."
+        ) from None
+    if not isinstance(value, dict):
+        raise RegrowError(f"{model.wanted.option} {model.wanted.text!r}: {path.name} is not a JSON object.", "Download it again.")
+    return value

@@ -1,0 +1,110 @@
+"""Bases and peft adapters for the tests of merge, and what peft itself makes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from pipeline.artifact import Artifact
+from tests.tiny import publish_artifact, save_model, save_tokenizer
+
+Fill = Callable[[Path], None]
+
+
+def llama(dtype: torch.dtype = torch.float32, shard: str = "1GB", **overrides: Any) -> Fill:
+    """A tiny Llama, stored in ``dtype`` and in files of ``shard``."""
+
+    def fill(folder: Path) -> None:
+        save_model(folder, **overrides)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size=shard)
+
+    return fill
+
+
+def gpt2(dtype: torch.dtype = torch.float32) -> Fill:
+    """A tiny GPT-2: its linear layers store ``[in, out]``, and one is square."""
+
+    def fill(folder: Path) -> None:
+        torch.manual_seed(0)
+        model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=64, n_layer=2, n_head=4, n_positions=64))
+        model.to(dtype).save_pretrained(folder)
+
+    return fill
+
+
+def publish_base(workspace: Path, fill: Fill) -> Artifact:
+    """``data/base``."""
+    return publish_artifact(workspace / "data", "base", fill)
+
+
+def publish_adapter(workspace: Path, edit: Callable[[Path], None] | None = None, **settings: Any) -> None:
+    """``data/trained`` with a random adapter on ``data/base``: every factor differs from zero."""
+    base = workspace / "data" / "base"
+
+    def fill(folder: Path) -> None:
+        torch.manual_seed(1)
+        model = AutoModelForCausalLM.from_pretrained(base)
+        defaults: dict[str, Any] = {"task_type": "CAUSAL_LM", "init_lora_weights": False}
+        adapted: Any = get_peft_model(model, LoraConfig(**(defaults | settings)))
+        for name, parameter in adapted.named_parameters():
+            if (parameter.requires_grad and "lora_" not in name) or "magnitude" in name:
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+        adapted.save_pretrained(folder)
+        save_tokenizer(folder)
+        (folder / "log.csv").write_text("step,loss\n")
+        if edit:
+            edit(folder)
+
+    publish_artifact(workspace / "data", "trained", fill, kind="adapter")
+
+
+def peft_model(workspace: Path) -> Any:
+    """The adapter on its base, as peft loads it; not merged."""
+    base = AutoModelForCausalLM.from_pretrained(workspace / "data" / "base")
+    return PeftModel.from_pretrained(base, str(workspace / "data" / "trained")).eval()
+
+
+def edit_config(**changes: Any) -> Callable[[Path], None]:
+    """Change settings in a saved adapter_config.json."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def edit_tensors(put: Mapping[str, torch.Tensor], drop: Sequence[str] = ()) -> Callable[[Path], None]:
+    """Put tensors into a saved adapter and take others out, by their names without ``base_model.model.model.``."""
+
+    def edit(folder: Path) -> None:
+        tensors = load_file(folder / "adapter_model.safetensors")
+        tensors |= {name if name.startswith("model.") else f"base_model.model.model.{name}": tensor for name, tensor in put.items()}
+        kept = {name: tensor for name, tensor in tensors.items() if name.removeprefix("base_model.model.model.") not in drop}
+        save_file(kept, folder / "adapter_model.safetensors")
+
+    return edit
+
+
+def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder's model files."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        tensors |= load_file(path)
+    return tensors
+
+
+def logits(model: Any) -> torch.Tensor:
+    """Logits of a fixed row, float32 ``[1, 24, vocabulary]``."""
+    with torch.no_grad():
+        result: torch.Tensor = model(torch.arange(24)[None]).logits.float()
+    return result

@@ -1,0 +1,196 @@
+"""Every option of train does what it says, or is refused with what would work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from pipeline.errors import RegrowError
+from pipeline.options.adapter import Adapter
+from pipeline.options.schema import Group
+from pipeline.options.training import Batches, Cadence, Optimization, Optimizer, Precision, Scheduler
+from pipeline.options.views import TrainOptions
+from stages.train.arguments import training_arguments
+from stages.train.launch import Launch
+from stages.train.model import build_model
+from stages.train.precision import choose_precision
+from stages.train.schedule import plan_schedule
+from tests.train.workspace import FULL, Heard, build, finished, make_rows, read_log, train
+
+
+def view(**options: Any) -> TrainOptions:
+    return TrainOptions.model_validate({"learning_rate": 1e-3} | options)
+
+
+# option: (value, name in TrainingArguments, value there)
+PASSED_ON: dict[str, tuple[Any, str, Any]] = {
+    "micro_batch_size": (3, "per_device_train_batch_size", 3),
+    "gradient_accumulation_steps": (5, "gradient_accumulation_steps", 5),
+    "max_steps": (7, "max_steps", 7),
+    "num_epochs": (2.5, "max_steps", 25),
+    "save_steps": (4, "save_steps", 4),
+    "optimizer": ("adafactor", "optim", "adafactor"),
+    "learning_rate": (0.5, "learning_rate", 0.5),
+    "weight_decay": (0.1, "weight_decay", 0.1),
+    "adam_beta1": (0.5, "adam_beta1", 0.5),
+    "adam_beta2": (0.6, "adam_beta2", 0.6),
+    "adam_epsilon": (1e-3, "adam_epsilon", 1e-3),
+    "max_grad_norm": (0.3, "max_grad_norm", 0.3),
+    "lr_scheduler": ("inverse_sqrt", "lr_scheduler_type", "inverse_sqrt"),
+    "warmup_steps": (6, "warmup_steps", 6),
+    "warmup_ratio": (0.25, "warmup_steps", 3),
+    "bf16": (True, "bf16", True),
+    "gradient_checkpointing": (True, "activation_checkpointing", True),
+    "seed": (9, "seed", 9),
+}
+TESTED_ELSEWHERE = {"logging_steps", "save_total_limit", "fp16", "attn_implementation"}  # test_output, test_resume, below
+
+
+@pytest.mark.parametrize("option", PASSED_ON)
+def test_an_option_reaches_transformers(option: str, tmp_path: Path) -> None:
+    value, name, expected = PASSED_ON[option]
+    options = view(**{option: value})
+    schedule = plan_schedule(options, 10, 1)
+    arguments = training_arguments(options, schedule, choose_precision(options, Heard().say), Launch(0, 1), tmp_path)
+    assert getattr(arguments, name) == expected
+    plain = training_arguments(view(), plan_schedule(view(), 10, 1), "fp32", Launch(0, 1), tmp_path)
+    assert getattr(plain, name) != expected
+
+
+@pytest.mark.parametrize("group", [Batches, Cadence, Optimization, Precision])
+def test_no_option_of_these_groups_was_forgotten(group: type[Group]) -> None:
+    assert set(group.model_fields) <= PASSED_ON.keys() | TESTED_ELSEWHERE
+
+
+@pytest.mark.parametrize(("bins", "options", "expected"), [
+    (10, {}, (10, 10, 1, 10, 0)),
+    (10, {"micro_batch_size": 4}, (3, 3, 1, 3, 0)),
+    (10, {"micro_batch_size": 2, "gradient_accumulation_steps": 2, "num_epochs": 2}, (3, 6, 1, 3, 0)),
+    (1000, {}, (1000, 1000, 5, 1000, 30)),
+    (40, {}, (40, 40, 1, 40, 2)),
+    (8000, {"num_epochs": 0.5}, (8000, 4000, 10, 8000, 100)),
+    (10, {"max_steps": 25, "num_epochs": 1}, (10, 25, 1, 10, 0)),
+    (100, {"logging_steps": 20, "save_steps": 7, "warmup_steps": 0}, (100, 100, 20, 7, 0)),
+    (100, {"warmup_ratio": 0.115}, (100, 100, 1, 100, 12)),
+])  # fmt: skip
+def test_dependent_defaults(bins: int, options: dict[str, Any], expected: tuple[int, ...]) -> None:
+    schedule = plan_schedule(view(**options), bins, 1)
+    found = (schedule.steps_per_epoch, schedule.steps, schedule.logging_steps, schedule.save_steps, schedule.warmup_steps)
+    assert found == expected
+
+
+def test_the_last_step_of_an_epoch_takes_what_is_left() -> None:
+    assert plan_schedule(view(micro_batch_size=2, gradient_accumulation_steps=2), 9, 1).steps_per_epoch == 3
+    assert plan_schedule(view(micro_batch_size=2, gradient_accumulation_steps=2), 9, 2).steps_per_epoch == 2
+
+
+LORA_OPTIONS: dict[str, tuple[Any, str, Any]] = {
+    "lora_r": (3, "r", 3),
+    "lora_alpha": (5, "lora_alpha", 5),
+    "lora_dropout": (0.3, "lora_dropout", 0.3),
+    "lora_target_modules": (["q_proj"], "target_modules", {"q_proj"}),
+    "peft_use_dora": (True, "use_dora", True),
+    "peft_use_rslora": (True, "use_rslora", True),
+}
+
+
+def test_adapter_options_reach_peft(tmp_path: Path) -> None:
+    data = build(tmp_path, make_rows(2), [[0, 1]]) / "data"
+    given = {option: value for option, (value, _, _) in LORA_OPTIONS.items()}
+    config = build_model(data / "base", view(adapter="lora", **given)).peft_config["default"]
+    for name, expected in ((name, expected) for _, name, expected in LORA_OPTIONS.values()):
+        assert getattr(config, name) == expected
+    assert set(Adapter.model_fields) == LORA_OPTIONS.keys() | {"adapter", "lora_target_linear"}
+
+
+def adapted(model: Any) -> set[str]:
+    """Last parts of the names of the modules that have an adapter."""
+    return {name.partition(".lora_A")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_A" in name}
+
+
+ALL_LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ({"lora_target_linear": True}, ALL_LINEAR),
+    ({"lora_target_modules": "all-linear"}, ALL_LINEAR),
+    ({"lora_target_linear": True, "lora_target_modules": ["q_proj"]}, ALL_LINEAR),
+    ({"lora_target_modules": ["q_proj", "up_proj"]}, {"q_proj", "up_proj"}),
+    ({"lora_target_modules": r".*\.(k|v)_proj"}, {"k_proj", "v_proj"}),
+    ({}, {"q_proj", "v_proj"}),
+])  # fmt: skip
+def test_target_modules(published: Path, options: dict[str, Any], expected: set[str]) -> None:
+    assert adapted(build_model(published / "data" / "base", view(adapter="lora", **options))) == expected
+
+
+@pytest.mark.parametrize("modules", [["no_such_proj"], "(["])
+def test_target_modules_that_are_not_there(published: Path, modules: Any) -> None:
+    with pytest.raises(RegrowError, match="lora_target_modules") as caught:
+        build_model(published / "data" / "base", view(adapter="lora", lora_target_modules=modules))
+    assert "q_proj" in str(caught.value.remedy)
+
+
+def test_a_pattern_and_all_linear_modules_exclude_each_other(published: Path) -> None:
+    with pytest.raises(RegrowError, match="cannot be combined"):
+        build_model(published / "data" / "base", view(adapter="lora", lora_target_modules="q.*", lora_target_linear=True))
+
+
+def test_precisions_of_a_cpu() -> None:
+    assert choose_precision(view(), Heard().say) == "fp32"
+    assert choose_precision(view(bf16=False), Heard().say) == "fp32"
+    with pytest.raises(RegrowError, match="fp16: true needs a CUDA device"):
+        choose_precision(view(fp16=True), Heard().say)
+    with pytest.raises(RegrowError, match="exclude each other"):
+        choose_precision(view(fp16=True, bf16=True), Heard().say)
+
+
+@pytest.mark.parametrize(("instructions", "said"), [({"avx512_bf16": False}, 1), ({"avx512_bf16": True}, 0), ({}, 1)])
+def test_slow_bf16_is_said(monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool], said: int) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: instructions)
+    heard = Heard()
+    assert choose_precision(view(bf16=True), heard.say) == "bf16"
+    assert len(heard.said) == said
+
+
+def test_bf16_trains_on_a_cpu(published: Path, workspace: Path) -> None:
+    fp32 = finished(published, FULL).log
+    trained, metrics = train(workspace, FULL | {"bf16": True}, progress=Heard())
+    assert metrics["precision"] == "bf16"
+    losses = [line["loss"] for line in read_log(trained)]
+    assert losses != [line["loss"] for line in fp32]
+    assert losses == pytest.approx([line["loss"] for line in fp32], rel=2e-2)
+
+
+@pytest.mark.parametrize("options", [{"attn_implementation": "eager"}, {"gradient_checkpointing": True}])
+def test_how_it_is_computed_does_not_change_what_is_learnt(published: Path, workspace: Path, options: dict[str, Any]) -> None:
+    expected = [line["loss"] for line in finished(published, FULL).log]
+    found = [line["loss"] for line in read_log(train(workspace, FULL | options)[0])]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_optimizers_learn(workspace: Path, optimizer: str) -> None:
+    options = {"optimizer": optimizer, "learning_rate": 0.3 if optimizer == "sgd" else 3e-3, "num_epochs": 4}
+    log = read_log(train(workspace, FULL | options)[0])
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+@pytest.mark.parametrize("scheduler", get_args(Scheduler))
+def test_schedules_start_high_enough_to_learn_and_never_rise_after_the_peak(workspace: Path, scheduler: str) -> None:
+    options = {"lr_scheduler": scheduler, "warmup_steps": 0, "learning_rate": 0.1, "optimizer": "sgd"}
+    rates = [line["learning_rate"] for line in read_log(train(workspace, FULL | options)[0])]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(("scheduler", "rates"), [
+    ("linear", [0.5, 1, 0.75, 0.5, 0.25, 0]),
+    ("constant_with_warmup", [0.5, 1, 1, 1, 1, 1]),
+])  # fmt: skip
+def test_learning_rates(workspace: Path, scheduler: str, rates: list[float]) -> None:
+    """The rate that a step used is that of the schedule before the step."""
+    options = {"lr_scheduler": scheduler, "warmup_steps": 2, "learning_rate": 1.0, "optimizer": "sgd", "max_grad_norm": 1e-3}
+    found = [line["learning_rate"] for line in read_log(train(workspace, FULL | options)[0])]
+    assert found == pytest.approx([0, *rates[:-1]])

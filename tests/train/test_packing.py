@@ -1,0 +1,94 @@
+"""Rows that share a bin do not see each other, and how rows are laid out does not change what is learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
+
+from pipeline.bins import Bins
+from pipeline.errors import RegrowError
+from pipeline.models import load_causal_lm
+from pipeline.tokens import TokenTable
+from stages.train.data import BinDataset, Collator
+from stages.train.loss import token_loss
+from tests.tiny import publish_artifact
+from tests.train.workspace import Row, build, make_rows, train
+
+ROWS = make_rows(4, seed=3)
+
+
+def separate_gradients(model: Any, rows: list[Row]) -> dict[str, torch.Tensor]:
+    """By hand: each row alone, all positions, every trained token weighted equally."""
+    model.zero_grad()
+    total = sum(sum(mask[1:]) for _, mask in rows)
+    for ids, mask in rows:
+        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, :-1]
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
+        ((losses * torch.tensor(mask[1:])).sum() / total).backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("select_logits", [True, False])
+def test_a_packed_batch_has_the_gradient_of_separate_rows(tmp_path: Path, attention: str, select_logits: bool) -> None:
+    """Two bins of unequal length, so padding takes part."""
+    data = build(tmp_path, ROWS, [[0, 1, 2], [3]]) / "data"
+    model = load_causal_lm(data / "base", attn_implementation=attention)
+    model.config.use_cache = False
+    expected = separate_gradients(model, ROWS)
+    dataset = BinDataset(Bins.load(data / "packed" / "train.arrow"), TokenTable(data / "tokens"), 0)
+    batch = Collator(0, select_logits=select_logits)([dataset[0], dataset[1]])
+    assert "attention_mask" not in batch
+    model.zero_grad()
+    labels = batch.pop("labels")
+    token_loss(model(**batch), labels, (labels != -100).sum()).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def step_weights(workspace: Path, bins: list[list[int]], micro_batch_size: int, accumulation: int) -> dict[str, torch.Tensor]:
+    """Weights after one plain SGD step over all rows."""
+    build(workspace, ROWS, bins)
+    batch = {"micro_batch_size": micro_batch_size, "gradient_accumulation_steps": accumulation}
+    trained, metrics = train(workspace, batch | {"optimizer": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "max_grad_norm": 0})
+    assert metrics["steps"] == 1
+    return load_file(trained.path / "model.safetensors")
+
+
+def test_neither_bins_nor_accumulation_change_a_step(tmp_path: Path) -> None:
+    """The loss is divided by the trained tokens of the whole step, so each layout learns the same."""
+    alone = step_weights(tmp_path / "alone", [[0], [1], [2], [3]], 4, 1)
+    layouts: list[tuple[list[list[int]], int, int]] = [
+        ([[0], [1], [2], [3]], 1, 4),
+        ([[0], [1], [2], [3]], 3, 2),
+        ([[0, 1], [2, 3]], 1, 2),
+        ([[3, 1, 0, 2]], 1, 1),
+    ]
+    for number, (bins, micro_batch_size, accumulation) in enumerate(layouts):
+        other = step_weights(tmp_path / str(number), bins, micro_batch_size, accumulation)
+        for name, weight in alone.items():
+            torch.testing.assert_close(other[name], weight, atol=2e-6, rtol=1e-5)
+
+
+def test_a_row_without_trained_tokens_changes_nothing(tmp_path: Path) -> None:
+    """Also as a micro-batch of its own, whose share of the loss is 0 and not 0 / 0."""
+    build(tmp_path, [*ROWS, ([5, 6, 7], [0, 0, 0])], [[0], [1], [2], [3], [4]])
+    options = {"optimizer": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "max_grad_norm": 0, "gradient_accumulation_steps": 5}
+    silent = load_file(train(tmp_path, options)[0].path / "model.safetensors")
+    for name, weight in step_weights(tmp_path / "alone", [[0], [1], [2], [3]], 4, 1).items():
+        torch.testing.assert_close(silent[name], weight, atol=2e-6, rtol=1e-5)
+
+
+def test_an_architecture_that_mixes_packed_rows_is_refused(tmp_path: Path) -> None:
+    """A state-space model carries its state across the border of rows, and takes position ids without complaint."""
+    workspace = build(tmp_path, ROWS, [[0, 1], [2, 3]])
+    mamba = MambaForCausalLM(MambaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=1, state_size=4))
+    publish_artifact(workspace / "data", "base", mamba.save_pretrained)
+    with pytest.raises(RegrowError, match="see each other in MambaForCausalLM") as caught:
+        train(workspace, {})
+    assert "sample_packing: false" in str(caught.value)

@@ -1,0 +1,126 @@
+"""A run that was killed, stopped or left half a checkpoint ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import Interrupted
+from stages.train.checkpoints import MARKER, mark_complete
+from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, train
+
+ROOT = Path(__file__).parents[2]
+
+
+def checkpoints(workspace: Path) -> dict[int, Path]:
+    folders = (workspace / ".regrow" / "train" / "checkpoints").glob("checkpoint-*")
+    return {int(folder.name.split("-")[1]): folder for folder in folders}
+
+
+def kill_after_first_checkpoint(workspace: Path, options: dict[str, Any]) -> None:
+    """Start a run in a process of its own and SIGKILL it once a checkpoint is complete."""
+    command = [sys.executable, "-m", "tests.train.child", str(workspace), json.dumps(options)]
+    child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not any((folder / MARKER).exists() for folder in checkpoints(workspace).values()):
+        assert child.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint within two minutes"
+        time.sleep(0.02)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [FULL, LORA], ids=["full", "lora"])
+def test_a_killed_run_ends_with_the_same_bytes(published: Path, workspace: Path, options: dict[str, Any]) -> None:
+    expected = finished(published, options).files
+    kill_after_first_checkpoint(workspace, options)
+    resumed, _ = train(workspace, options)
+    assert resumed.files == expected
+
+
+@pytest.mark.parametrize("options", [FULL, LORA | {"logging_steps": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_stopped_run_ends_with_the_same_bytes(published: Path, workspace: Path, options: dict[str, Any], step: int) -> None:
+    """Stops between checkpoints, within an epoch and at its end, and in the middle of a window of log.csv."""
+    expected = finished(published, options).files
+    with pytest.raises(Interrupted, match=f"step {step} of 6") as caught:
+        train(workspace, options, progress=SignalAt(step, signal.SIGTERM))
+    assert caught.value.exit_code == 75
+    assert not (workspace / ".regrow" / "train" / "trained").exists()
+    heard = Heard()
+    resumed, metrics = train(workspace, options, progress=heard)
+    assert resumed.files == expected
+    assert heard.said == [f"Continuing from the checkpoint of step {step} of 6."]
+    assert heard.tasks[0].done == metrics["steps"] == 6
+
+
+def test_ctrl_c_stops_politely_and_handlers_come_back(workspace: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train(workspace, FULL, progress=SignalAt(2, signal.SIGINT))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_stop_at_the_last_step_finishes(workspace: Path) -> None:
+    _, metrics = train(workspace, FULL, progress=SignalAt(6, signal.SIGTERM))
+    assert metrics["steps"] == 6
+
+
+@pytest.mark.parametrize("damage", ["unmarked", "cut", "missing"])
+def test_half_a_checkpoint_is_passed_over_and_removed(published: Path, workspace: Path, damage: str) -> None:
+    expected = finished(published, FULL).files
+    with pytest.raises(Interrupted):
+        train(workspace, FULL, progress=SignalAt(5, signal.SIGTERM))
+    newest = checkpoints(workspace)[5]
+    if damage == "unmarked":
+        (newest / MARKER).unlink()
+    elif damage == "cut":
+        os.truncate(newest / "optimizer.pt", 100)
+    else:
+        (newest / "model.safetensors").unlink()
+    heard = SignalAt(5, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train(workspace, FULL, progress=heard)
+    assert heard.said == ["Continuing from the checkpoint of step 4 of 6."]
+    assert train(workspace, FULL)[0].files == expected
+
+
+def test_only_so_many_checkpoints_are_kept(workspace: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(workspace, FULL | {"save_steps": 1, "save_total_limit": 2}, progress=SignalAt(5, signal.SIGTERM))
+    assert sorted(checkpoints(workspace)) == [4, 5]
+
+
+class Bomb:
+    """Unpickling this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
+def test_a_checkpoint_runs_no_code(workspace: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Interrupted):
+        train(workspace, FULL, progress=SignalAt(3, signal.SIGTERM))
+    checkpoint = checkpoints(workspace)[3]
+    (checkpoint / name).write_bytes(pickle.dumps(Bomb(tmp_path / "exploded"), protocol=2))
+    mark_complete(checkpoint)
+    if name == "training_args.bin":
+        train(workspace, FULL)
+    else:
+        with pytest.raises(pickle.UnpicklingError):
+            train(workspace, FULL)
+    assert not (tmp_path / "exploded").exists()
