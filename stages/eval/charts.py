@@ -50,8 +50,8 @@ def interval_chart(name: str, title: str, scores: Mapping[str, Scores], measure:
 
 
 def smoothing_window(points: int) -> int:
-    """Points in the centred mean drawn over the loss: a tenth of them, odd, none (1) for short logs."""
-    return 1 if points < 10 else points // 10 | 1
+    """Points in the centred mean drawn over the loss: a tenth of them, odd; 1, which smooths nothing, below 20."""
+    return points // 10 | 1
 
 
 def curve(name: str, title: str, step: np.ndarray, values: np.ndarray, window: int = 1) -> Markup:

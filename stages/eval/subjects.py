@@ -74,4 +74,5 @@ def _quiet_stderr() -> Iterator[None]:
     held = StringIO()
     with redirect_stderr(held):
         yield
-    sys.stderr.write("".join(line + "\n" for line in held.getvalue().splitlines() if "it/s]" not in line))
+    lines = (line for line in held.getvalue().splitlines() if line.strip() and "de-quantizing" not in line)
+    sys.stderr.write("".join(f"{line}\n" for line in lines))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 
-from pipeline.errors import RegrowError
+from pipeline.errors import MissingExtra, RegrowError
 from pipeline.options.views import FetchOptions
 from stages.fetch.locate import Choose, Located, Locator, Wanted, listed
 
@@ -40,8 +41,16 @@ def locate_tokenizer(options: FetchOptions, locator: Locator) -> Located | None:
 
 
 def gguf_of(located: Located) -> str | None:
-    """The one GGUF file that a source consists of, or None."""
-    return located.files[0] if len(located.files) == 1 and located.files[0].endswith(".gguf") else None
+    """The one GGUF file that a source consists of, or None.
+
+    Raises:
+        MissingExtra: it is one, and the library that reads it is not installed.
+    """
+    if len(located.files) != 1 or not located.files[0].endswith(".gguf"):
+        return None
+    if find_spec("gguf") is None:
+        raise MissingExtra(f"{located.wanted.option} {located.wanted.text!r}", "gguf", "gguf")
+    return located.files[0]
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -34,4 +34,4 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Ten
     trained = targets != IGNORED
     logits = outputs.logits if outputs.logits.ndim == 2 else outputs.logits[trained]
     loss = functional.cross_entropy(logits.float(), targets[trained], reduction="sum")
-    return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=0)
+    return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)

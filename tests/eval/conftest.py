@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stages.eval import STAGE
-from tests.eval.workspace import make_workspace
-from tests.tiny import run_stage
+from tests.eval.workspace import make_workspace, replace
+from tests.tiny import publish_bins, run_stage
 
 OPTIONS = {"eval": {"choices": ["yes", "no"], "batch_size": 3, "samples": 3, "max_new_tokens": 6}}
 
@@ -29,6 +29,13 @@ def copy(workspace: Path, tmp_path: Path) -> Path:
     shutil.copytree(workspace, tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "data" / "eval", ignore_errors=True)
     return tmp_path / "copy"
+
+
+@pytest.fixture
+def nothing_held_out(copy: Path) -> Path:
+    """A workspace of one's own whose rows are all trained: no model is opened, the report is made all the same."""
+    replace(copy / "data", "packed", lambda: publish_bins(copy / "data", [list(range(12))]))
+    return copy
 
 
 @pytest.fixture(scope="session")

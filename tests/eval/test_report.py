@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.artifact import open_artifact
 from stages.eval import STAGE
-from tests.eval.workspace import LOG, Row, chat_row, make_workspace, questions, reseal
+from tests.eval.workspace import LOG, Row, chat_row, make_workspace, questions, replace, reseal
 from tests.tiny import publish_artifact, run_stage
 
 SCRIPT = "<script>alert('&amp;')</script>"
@@ -84,7 +84,7 @@ def test_it_is_well_formed_and_ids_are_unique(page: Page) -> None:
 
 def test_it_opens_with_the_verdict(page: Page, evaluated: Path) -> None:
     verdict = open_artifact(evaluated).content["verdict"]
-    assert verdict.startswith("Fine-tuning moved accuracy from ")
+    assert verdict.startswith("Fine-tuning made no measurable difference: accuracy from ")
     assert page.text.index(verdict) < page.text.index("Held-out accuracy")
 
 
@@ -147,14 +147,14 @@ def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
     assert f"2 {SCRIPT}" in page.text
 
 
-def test_manifests_of_the_data_stages_are_shown(copy: Path) -> None:
-    data = copy / "data"
+def test_manifests_of_the_data_stages_are_shown(nothing_held_out: Path) -> None:
+    data = nothing_held_out / "data"
     counts = {"rows": 1234, "tokens": 56789, "trained_tokens": 77, "longest": 40, "rejected": {"empty answer": 3, "not JSON": 1}}
     reseal(data, "tokens", sources=[{"name": "train-00", "split": "train", "path": "./my.jsonl", "file": "my.jsonl", **counts}])
     reseal(data, "dedupe", removed={"exact duplicate": 21, "near duplicate": 0})
     split = {"bins": 9, "rows": 31, "tokens": 4000, "trained_tokens": 70, "efficiency": 0.9312, "lower_bound_bins": 8, "longest": 39}
     reseal(data, "packed", train=split, eval=split | {"rows": 29}, dropped={"too long": 6}, truncated={"rows": 2, "tokens": 1500})
-    run_stage(STAGE, copy, {"eval": {"samples": 0}})
+    run_stage(STAGE, nothing_held_out)
     page = Page((data / "eval" / "report.html").read_text(encoding="utf-8"))
     for words in (
         "./my.jsonl",
@@ -170,13 +170,13 @@ def test_manifests_of_the_data_stages_are_shown(copy: Path) -> None:
     assert "near duplicate" not in page.text
 
 
-def test_an_input_that_was_made_from_something_else_is_pointed_out(copy: Path) -> None:
-    data = copy / "data"
+def test_an_input_that_was_made_from_something_else_is_pointed_out(nothing_held_out: Path) -> None:
+    data = nothing_held_out / "data"
     manifest = data / "merged" / "manifest.json"
     manifest.write_text(
         manifest.read_text(encoding="utf-8").replace('"inputs": {}', '"inputs": {"base": "' + "ab" * 32 + '"}'), encoding="utf-8"
     )
-    run_stage(STAGE, copy, {"eval": {"samples": 0}})
+    run_stage(STAGE, nothing_held_out)
     assert "✗ not the data/base above" in Page((data / "eval" / "report.html").read_text(encoding="utf-8")).text
 
 
@@ -188,10 +188,8 @@ def test_an_input_that_was_made_from_something_else_is_pointed_out(copy: Path) -
         (LOG.splitlines()[0] + "\n", "log is empty"),
     ],
 )
-def test_logs_of_any_length(log: str, words: str, copy: Path) -> None:
-    for path in (copy / "data" / "trained").iterdir():
-        path.unlink()
-    (copy / "data" / "trained").rmdir()
-    publish_artifact(copy / "data", "trained", lambda folder: (folder / "log.csv").write_text(log))
-    run_stage(STAGE, copy, {"eval": {"samples": 0}})
-    assert words in Page((copy / "data" / "eval" / "report.html").read_text(encoding="utf-8")).text
+def test_logs_of_any_length(log: str, words: str, nothing_held_out: Path) -> None:
+    data = nothing_held_out / "data"
+    replace(data, "trained", lambda: publish_artifact(data, "trained", lambda folder: (folder / "log.csv").write_text(log)))
+    run_stage(STAGE, nothing_held_out)
+    assert words in Page((data / "eval" / "report.html").read_text(encoding="utf-8")).text

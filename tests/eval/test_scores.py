@@ -26,7 +26,8 @@ def open_golden(data: Path, name: str) -> Any:
         with torch.no_grad():
             for weight in {id(weight): weight for weight in model.parameters() if weight.ndim == 2}.values():
                 weight.copy_(q8_0(weight))
-    return model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def q8_0(weight: torch.Tensor) -> torch.Tensor:
@@ -115,7 +116,8 @@ def test_samples_are_what_a_plain_greedy_loop_says(workspace: Path, evaluated: P
 
 
 def answer_slowly(model: Any, tokenizer: Any, prompt: str) -> tuple[str, bool]:
-    ids, new = tokenizer.encode(prompt, add_special_tokens=False), []
+    ids: list[int] = tokenizer.encode(prompt, add_special_tokens=False)
+    new: list[int] = []
     while len(new) < 6:
         with torch.no_grad():
             new.append(int(model(torch.tensor([ids + new])).logits[0, -1].argmax()))

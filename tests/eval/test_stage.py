@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import RegrowError
 from stages.eval import STAGE
 from tests.eval.conftest import OPTIONS
-from tests.eval.workspace import Row, chat_row, make_workspace
+from tests.eval.workspace import Row, chat_row, make_workspace, replace, reseal
 from tests.tiny import publish_bins, run_stage
 
 
@@ -54,11 +54,9 @@ def test_batch_size_decides_memory_not_results(copy: Path, metrics: Any) -> None
         assert alone[name]["accuracy"] == metrics[name]["accuracy"]
 
 
-def test_nothing_held_out(copy: Path) -> None:
-    data = copy / "data"
-    remove(data / "packed")
-    publish_bins(data, [list(range(12))])
-    _, returned = run_stage(STAGE, copy, OPTIONS)
+def test_nothing_held_out(nothing_held_out: Path) -> None:
+    data = nothing_held_out / "data"
+    _, returned = run_stage(STAGE, nothing_held_out, OPTIONS)
     assert json.loads((data / "eval" / "metrics.json").read_text()) == {"held_out": {"rows": 0, "tokens": 0}}
     report = (data / "eval" / "report.html").read_text()
     assert "no row is held out" in returned["verdict"]
@@ -68,17 +66,10 @@ def test_nothing_held_out(copy: Path) -> None:
 
 
 def test_rows_that_were_trained_too_are_counted(copy: Path) -> None:
-    remove(copy / "data" / "packed")
-    publish_bins(copy / "data", [[8, 9, 10, 11]], [[row] for row in range(10)])
+    replace(copy / "data", "packed", lambda: publish_bins(copy / "data", [[8, 9, 10, 11]], [[row] for row in range(10)]))
     run_stage(STAGE, copy, {"eval": {"samples": 0}})
     assert json.loads((copy / "data" / "eval" / "metrics.json").read_text())["held_out"]["rows_also_trained"] == 2
     assert "2 of these rows equal a training row" in (copy / "data" / "eval" / "report.html").read_text()
-
-
-def remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
 
 
 @pytest.mark.parametrize(
@@ -98,8 +89,6 @@ def test_choices_that_cannot_work_are_refused(choices: list[str], words: Sequenc
 
 def test_a_diverged_model_is_named(copy: Path) -> None:
     from safetensors.torch import load_file, save_file
-
-    from tests.eval.workspace import reseal
 
     file = copy / "data" / "merged" / "model.safetensors"
     weights = load_file(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tests.eval.quantized import write_int8, write_q8_0
 from tests.tiny import publish_artifact, publish_bins, publish_tokens, save_model, save_tokenizer
 
 END = 2  # <|im_end|> of the byte-level tokenizer
-LOG = "step,epoch,loss,learning_rate\n" + "".join(f"{step},{step / 12:.2f},{3 / step:.4f},0.001\n" for step in range(1, 13))
+LOG = "step,epoch,loss,learning_rate\n" + "".join(f"{step},{step / 24:.2f},{3 / step:.4f},0.001\n" for step in range(1, 25))
 
 Row = tuple[list[int], list[int]]
 
@@ -66,7 +67,7 @@ def _memorise(source: Path, folder: Path, rows: Sequence[Row], steps: int = 60) 
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(steps):
         loss = torch.nn.functional.cross_entropy(model(input_ids=ids).logits[:, :-1][mask[:, 1:]], ids[:, 1:][mask[:, 1:]])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     model.save_pretrained(folder)
@@ -77,6 +78,12 @@ def open_tokenizer(data: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(data / "tokenizer")
+
+
+def replace(data: Path, name: str, publish: Callable[[], Any]) -> None:
+    """Publish an artifact of a workspace anew."""
+    shutil.rmtree(data / name)
+    publish()
 
 
 def reseal(data: Path, name: str, **content: Any) -> Artifact:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.digest import digest_file
-from pipeline.errors import RegrowError
+from pipeline.errors import MissingExtra, RegrowError
 from tests.fetch.made import fetch, link, make_gguf, write
 
 
@@ -123,3 +123,11 @@ def test_a_cut_or_incomplete_gguf_file_is_refused(tmp_path: Path, gguf_file: Pat
     cut.write_bytes(b"no gguf at all, but long enough to be read")
     with pytest.raises(RegrowError, match=r"base_model '\./tiny\.gguf'.*cannot be read"):
         fetch(project(tmp_path / "b", cut), base_model="./tiny.gguf")
+
+
+def test_a_gguf_file_without_the_library_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.fetch.model_files.find_spec", lambda name: None)
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    with pytest.raises(MissingExtra, match=r"base_model .* needs the package 'gguf'[\s\S]*regrow\[gguf\]"):
+        fetch(project(tmp_path, file))

@@ -17,7 +17,7 @@ from pipeline.tokens import TokenTable
 from stages.train.data import BinDataset, Collator
 from stages.train.loss import token_loss
 from tests.tiny import publish_artifact
-from tests.train.workspace import Row, build, make_rows, train
+from tests.train.workspace import Row, build, make_rows, read_log, train
 
 ROWS = make_rows(4, seed=3)
 
@@ -82,6 +82,13 @@ def test_a_row_without_trained_tokens_changes_nothing(tmp_path: Path) -> None:
     silent = load_file(train(tmp_path, options)[0].path / "model.safetensors")
     for name, weight in step_weights(tmp_path / "alone", [[0], [1], [2], [3]], 4, 1).items():
         torch.testing.assert_close(silent[name], weight, atol=2e-6, rtol=1e-5)
+
+
+def test_a_step_without_trained_tokens_has_no_loss(tmp_path: Path) -> None:
+    workspace = build(tmp_path, [*ROWS, ([5, 6, 7], [0, 0, 0])], [[0], [1], [2], [3], [4]])
+    losses = sorted(line["loss"] for line in read_log(train(workspace, {})[0]))
+    assert losses[0] == 0
+    assert losses[1] > 1
 
 
 def test_an_architecture_that_mixes_packed_rows_is_refused(tmp_path: Path) -> None:
