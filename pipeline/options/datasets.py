@@ -21,9 +21,7 @@ class DatasetSource(Group):
 class DatasetFormat(Group):
     """The part of a dataset entry that tokenize reads."""
 
-    type: str = option(
-        ..., "How a row becomes text: chat_template, completion, alpaca, or your own dotted module.", min_length=1
-    )
+    type: str = option(..., "How a row becomes text: chat_template, completion, alpaca, or your own dotted module.", min_length=1)
     field: str = option("text", "completion: the column that holds the text.")
     field_messages: str = option("messages", "chat_template: the column that holds the conversation.")
     message_property_mappings: dict[str, str] | None = option(

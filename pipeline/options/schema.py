@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Group(BaseModel):
     """Options that the same stages read. A group is a mix-in: a stage's view inherits the groups it reads."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class View(Group):
@@ -31,7 +31,9 @@ def option(default: Any, description: str, *, execution: bool = False, **constra
 
 def _canonical(group: BaseModel) -> dict[str, Any]:
     fields = type(group).model_fields
-    return {name: plain for name in sorted(fields) if not _is_execution(fields[name]) and (plain := _plain(getattr(group, name))) is not None}
+    return {
+        name: plain for name in sorted(fields) if not _is_execution(fields[name]) and (plain := _plain(getattr(group, name))) is not None
+    }
 
 
 def _is_execution(field: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Steps, batches, checkpoints, optimizer, schedule, precision and memory (C16–C20, C25–C27). Read by train alone."""
+"""Steps, batches, checkpoints, optimizer, schedule, precision and memory (C16 to C20, C25 to C27). Read by train alone."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.options.adapter import Adapter
-from pipeline.options.datasets import Datasets, DatasetFormats, DatasetSources, PromptMask
+from pipeline.options.datasets import DatasetFormats, Datasets, DatasetSources, PromptMask
 from pipeline.options.model import BaseModelSource, TokenizerSource
 from pipeline.options.outputs import Evaluation, Merge, Quantize
 from pipeline.options.schema import View

@@ -1,0 +1,49 @@
+"""What can be wrong with an option, and how that is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import RegrowError
+from pipeline.options.source import Path, Source
+
+MISSING = object()
+"""Stands for the value of a key that the file does not hold."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong: where, the value found there, what is wrong with it, and what would work."""
+
+    path: Path
+    found: Any
+    wrong: str
+    works: str
+
+    def render(self, source: Source) -> str:
+        """``params.yaml:LINE: key.path: value found — what is wrong; what would work``."""
+        return f"{source.name}:{source.line(self.path)}: {dotted(self.path)}: {show(self.found)} — {self.wrong}; {self.works}"
+
+
+def raise_all(problems: Sequence[Problem], source: Source) -> None:
+    """Nothing, or one error that lists every problem in the order of the file."""
+    if problems:
+        ordered = sorted(problems, key=lambda problem: source.line(problem.path))
+        lines = dict.fromkeys(problem.render(source) for problem in ordered)
+        raise RegrowError("\n".join(lines))
+
+
+def dotted(path: Path) -> str:
+    """``datasets.0.type``."""
+    return ".".join(str(part) for part in path)
+
+
+def show(value: Any) -> str:
+    """A value as a message shows it: as YAML would have it on one line, at most 80 characters."""
+    if value is MISSING:
+        return "missing"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,127 @@
+"""A plain mapping against the option models: every problem at once, with the path of each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from pipeline.options.problems import MISSING, Problem, dotted
+from pipeline.options.source import Path
+from pipeline.options.wording import admits_bool, models_in, takes
+
+
+def shape_problems(model: type[BaseModel], values: dict[Any, Any]) -> list[Problem]:
+    """Unknown keys at any depth, wrong types, values out of range, required keys that are missing."""
+    walked = list(_walk(model, values, (), model))
+    return walked + _pydantic_problems(model, values, {problem.path for problem in walked})
+
+
+def _walk(model: type[BaseModel], values: dict[Any, Any], path: Path, root: type[BaseModel]) -> Iterator[Problem]:
+    """What pydantic would not say well: unknown keys, and truth values where a number is meant."""
+    for key, value in values.items():
+        here = (*path, key)
+        field = model.model_fields.get(key)
+        if field is None:
+            yield Problem(here, value, "no such option", suggest(str(key), model, root))
+        elif isinstance(value, bool) and not admits_bool(field.annotation):
+            yield Problem(here, value, f"expected {takes(field)}", _example(here, field))
+        else:
+            yield from _walk_inside(field, value, here, root)
+
+
+def _walk_inside(field: FieldInfo, value: Any, path: Path, root: type[BaseModel]) -> Iterator[Problem]:
+    inner = models_in(field.annotation)
+    items = enumerate(value) if isinstance(value, list) else [(None, value)]
+    for index, item in items:
+        if inner and isinstance(item, dict):
+            yield from _walk(inner[0], item, path if index is None else (*path, index), root)
+
+
+def suggest(key: str, model: type[BaseModel], root: type[BaseModel]) -> str:
+    """The nearest options for a name that is none: those valid at its depth first, then those of other depths."""
+    here = difflib.get_close_matches(key.lower().replace("-", "_"), model.model_fields, n=2, cutoff=0.7)
+    if here:
+        return "did you mean " + " or ".join(f"`{name}`" for name in here) + "?"
+    elsewhere = option_places(root)
+    if key in elsewhere:
+        return f"`{key}` belongs at `{elsewhere[key]}`"
+    near = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.7)
+    return f"did you mean `{elsewhere[near[0]]}`?" if near else "`regrow explain` lists the options there are"
+
+
+def option_places(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Every option name with its dotted place: the shallowest, and there the first."""
+    places = {name: prefix + name for name in model.model_fields}
+    for name, field in model.model_fields.items():
+        for inner in models_in(field.annotation):
+            for inner_name, place in option_places(inner, f"{prefix}{name}.").items():
+                places.setdefault(inner_name, place)
+    return places
+
+
+def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: set[Path]) -> list[Problem]:
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        found = {
+            _locate(detail["loc"], values, detail["type"] == "missing"): detail
+            for detail in error.errors()
+            if detail["type"] != "extra_forbidden"
+        }
+        deepest = [path for path in found if not any(other != path and other[: len(path)] == path for other in found)]
+        return [_problem(model, path, values, found[path]) for path in deepest if path not in known]
+    return []
+
+
+def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Path:
+    """Pydantic's location without the names of union members that it puts between."""
+    path: Path = ()
+    for part in location:
+        inside = value_at(values, (part,))
+        if inside is not MISSING:
+            path, values = (*path, part), inside
+    return (*path, location[-1]) if missing else path
+
+
+def _problem(model: type[BaseModel], path: Path, values: Any, detail: Any) -> Problem:
+    field = field_at(model, path)
+    if field is None:
+        return Problem(path, values, detail["msg"], "see `regrow explain`")
+    if detail["type"] == "missing":
+        return Problem(path, MISSING, "required", f"add `{path[-1]}: …`, {takes(field)}: {field.description}")
+    if detail["type"] == "value_error":
+        wrong, _, works = str(detail["ctx"]["error"]).partition("; ")
+        return Problem(path, value_at(values, path), wrong, works or _example(path, field))
+    return Problem(path, value_at(values, path), f"expected {takes(field)}", _example(path, field))
+
+
+def field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
+    """The field that decides what may stand at ``path``."""
+    field: FieldInfo | None = None
+    models = [model]
+    for part in path:
+        inner = next((candidate.model_fields[part] for candidate in models if part in candidate.model_fields), None)
+        if inner is not None:
+            field, models = inner, models_in(inner.annotation)
+    return field
+
+
+def value_at(values: Any, path: Path) -> Any:
+    """The value at ``path``, or :data:`MISSING`."""
+    for part in path:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return MISSING
+    return values
+
+
+def _example(path: Path, field: FieldInfo) -> str:
+    if field.is_required() or field.default is None or isinstance(field.default, BaseModel | dict | list):
+        return f"{field.description}" if field.description else f"see `regrow explain {dotted(path)}`"
+    default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+    return f"for example `{path[-1]}: {default}`, the default" if isinstance(path[-1], str) else f"{field.description}"
