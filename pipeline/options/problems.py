@@ -25,7 +25,9 @@ class Problem:
 
     def render(self, source: Source) -> str:
         """``params.yaml:LINE: key.path: value found — what is wrong; what would work``."""
-        return f"{source.name}:{source.line(self.path)}: {dotted(self.path)}: {show(self.found)} — {self.wrong}; {self.works}"
+        old = source.old_names.get(self.path)
+        key = dotted(self.path) if old is None else f"{dotted(old)} (now {dotted(self.path)})"
+        return f"{source.name}:{source.line(self.path)}: {key}: {show(self.found)} — {self.wrong}; {self.works}"
 
 
 def raise_all(problems: Sequence[Problem], source: Source) -> None:

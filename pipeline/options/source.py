@@ -20,11 +20,15 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass
 class Source:
-    """A file that was read: ``value`` in plain types, ``lines`` the line (1-based) of every key and list item."""
+    """A file that was read: ``value`` in plain types, ``lines`` the line (1-based) of every key and list item.
+
+    ``old_names`` is filled when old names are replaced: where a value stands now, and where the file has it.
+    """
 
     name: str
     value: dict[Any, Any]
     lines: dict[Path, int] = field(default_factory=dict)
+    old_names: dict[Path, Path] = field(default_factory=dict)
 
     def line(self, path: Path) -> int:
         """The line of ``path``, or of the nearest thing around it that the file holds."""

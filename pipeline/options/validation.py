@@ -9,9 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from pipeline.options.newer import is_newer
 from pipeline.options.problems import MISSING, Problem, dotted
+from pipeline.options.schema import facts_of
 from pipeline.options.source import Path
 from pipeline.options.wording import admits_bool, models_in, takes
+
+_NEAR = 0.75
+_SECRET_WORDS = ("token", "api_key", "secret", "password")
 
 
 def shape_problems(model: type[BaseModel], values: dict[Any, Any]) -> list[Problem]:
@@ -26,7 +31,7 @@ def _walk(model: type[BaseModel], values: dict[Any, Any], path: Path, root: type
         here = (*path, key)
         field = model.model_fields.get(key)
         if field is None:
-            yield Problem(here, value, "no such option", suggest(str(key), model, root))
+            yield _unknown(here, value, model, root)
         elif isinstance(value, bool) and not admits_bool(field.annotation):
             yield Problem(here, value, f"expected {takes(field)}", _example(here, field))
         else:
@@ -41,22 +46,31 @@ def _walk_inside(field: FieldInfo, value: Any, path: Path, root: type[BaseModel]
             yield from _walk(inner[0], item, path if index is None else (*path, index), root)
 
 
+def _unknown(path: Path, value: Any, model: type[BaseModel], root: type[BaseModel]) -> Problem:
+    key = str(path[-1])
+    shown = "(not shown)" if key.lower().endswith(_SECRET_WORDS) else value
+    if is_newer(key):
+        return Problem(path, shown, "an option of a newer Axolotl than regrow follows, or of a plugin; not yet supported", "remove it")
+    return Problem(path, shown, "no such option", suggest(key, model, root))
+
+
 def suggest(key: str, model: type[BaseModel], root: type[BaseModel]) -> str:
     """The nearest options for a name that is none: those valid at its depth first, then those of other depths."""
-    here = difflib.get_close_matches(key.lower().replace("-", "_"), model.model_fields, n=2, cutoff=0.7)
+    name, elsewhere = key.lower().replace("-", "_"), option_places(root)
+    if name not in model.model_fields and name in elsewhere:
+        return f"`{name}` belongs at `{elsewhere[name]}`"
+    here = difflib.get_close_matches(name, model.model_fields, n=2, cutoff=_NEAR)
+    here = here or [field for field in model.model_fields if len(name) > 3 and field.startswith(name)][:3]
     if here:
         return "did you mean " + " or ".join(f"`{name}`" for name in here) + "?"
-    elsewhere = option_places(root)
-    if key in elsewhere:
-        return f"`{key}` belongs at `{elsewhere[key]}`"
-    near = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name, elsewhere, n=1, cutoff=_NEAR)
     return f"did you mean `{elsewhere[near[0]]}`?" if near else "`regrow explain` lists the options there are"
 
 
 def option_places(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Every option name with its dotted place: the shallowest, and there the first."""
+    """Every option name with its dotted place: the shallowest, and there the first, `datasets` before what resembles it."""
     places = {name: prefix + name for name in model.model_fields}
-    for name, field in model.model_fields.items():
+    for name, field in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
         for inner in models_in(field.annotation):
             for inner_name, place in option_places(inner, f"{prefix}{name}.").items():
                 places.setdefault(inner_name, place)
@@ -67,14 +81,18 @@ def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: se
     try:
         model.model_validate(values)
     except ValidationError as error:
-        found = {
-            _locate(detail["loc"], values, detail["type"] == "missing"): detail
-            for detail in error.errors()
-            if detail["type"] != "extra_forbidden"
-        }
+        found = {_locate(detail["loc"], values, detail["type"] == "missing"): detail for detail in error.errors()}
+        # Of a union, pydantic reports every member; the one that got furthest is the one that was meant.
         deepest = [path for path in found if not any(other != path and other[: len(path)] == path for other in found)]
-        return [_problem(model, path, values, found[path]) for path in deepest if path not in known]
+        told = [path for path in deepest if path not in known and found[path]["type"] != "extra_forbidden"]
+        return [_problem(model, path, values, found[path]) for path in told if not _is_later(model, path, values)]
     return []
+
+
+def _is_later(model: type[BaseModel], path: Path, values: Any) -> bool:
+    """Such values get a message of their own, see :mod:`pipeline.options.statuses`."""
+    field = field_at(model, path)
+    return field is not None and facts_of(field).is_later(value_at(values, path))
 
 
 def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Path:
@@ -93,10 +111,8 @@ def _problem(model: type[BaseModel], path: Path, values: Any, detail: Any) -> Pr
         return Problem(path, values, detail["msg"], "see `regrow explain`")
     if detail["type"] == "missing":
         return Problem(path, MISSING, "required", f"add `{path[-1]}: …`, {takes(field)}: {field.description}")
-    if detail["type"] == "value_error":
-        wrong, _, works = str(detail["ctx"]["error"]).partition("; ")
-        return Problem(path, value_at(values, path), wrong, works or _example(path, field))
-    return Problem(path, value_at(values, path), f"expected {takes(field)}", _example(path, field))
+    found = "(not shown)" if facts_of(field).secret else value_at(values, path)
+    return Problem(path, found, f"expected {takes(field)}", _example(path, field))
 
 
 def field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
