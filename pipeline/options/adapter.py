@@ -1,4 +1,4 @@
-"""LoRA and what belongs to it (C21, C23). Read by train alone: merge takes what it needs from the adapter's own config."""
+"""LoRA and what belongs to it. Read by train alone: merge takes what it needs from the adapter's own config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention and fused kernels (C27). Read by train."""
+"""Attention and fused kernels. Read by train."""
 
 from __future__ import annotations
 

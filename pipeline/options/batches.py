@@ -1,4 +1,4 @@
-"""Batches, steps, checkpoints, evaluation cadence and the hub (C17). Read by train."""
+"""Batches, steps, checkpoints, evaluation cadence and the hub. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where rows come from (C04, C05) and how they become tokens (C07 to C12). An entry is one model, whatever it trains."""
+"""Where rows come from and how they become tokens. An entry is one model, whatever it trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several GPUs and machines (C28, C29). Read by train."""
+"""Several GPUs and machines. Read by train."""
 
 from __future__ import annotations
 

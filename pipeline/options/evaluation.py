@@ -1,4 +1,4 @@
-"""Evaluation, guards and profiling (C33). Read by eval and train."""
+"""Evaluation, guards and profiling. Read by eval and train."""
 
 from __future__ import annotations
 

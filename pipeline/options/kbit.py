@@ -1,4 +1,4 @@
-"""Base models in few bits while an adapter is trained (C22). Read by train."""
+"""Base models in few bits while an adapter is trained. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How batches reach the model (C16). Read by train."""
+"""How batches reach the model. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory of activations and logits (C26). Read by train."""
+"""Memory of activations and logits. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model is fine-tuned (C02): where it comes from, how it is built, where it is put."""
+"""Which model is fine-tuned: where it comes from, how it is built, where it is put."""
 
 from __future__ import annotations
 

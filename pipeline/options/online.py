@@ -1,4 +1,4 @@
-"""GRPO and other learning from generated answers (C31). Read by train."""
+"""GRPO and other learning from generated answers. Read by train."""
 
 from __future__ import annotations
 

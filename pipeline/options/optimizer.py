@@ -1,4 +1,4 @@
-"""Optimizers and parameter groups (C18). Read by train."""
+"""Optimizers and parameter groups. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several rows in one bin (C15), and positions that skip (PoSE). Read by pack."""
+"""Several rows in one bin, and positions that skip (PoSE). Read by pack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training parts of the model, and noise (C20). Read by train."""
+"""Training parts of the model, and noise. Read by train."""
 
 from __future__ import annotations
 

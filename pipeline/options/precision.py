@@ -1,4 +1,4 @@
-"""Number formats and compilation (C25). Read by train."""
+"""Number formats and compilation. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning from preferences: DPO, IPO, KTO, ORPO, SimPO (C30), reward models (C32). Read by train."""
+"""Learning from preferences: DPO, IPO, KTO, ORPO, SimPO, reward models. Read by train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axolotl's prepared-data cache (C06), which artifacts replace, and how rows are prepared."""
+"""Axolotl's prepared-data cache, which artifacts replace, and how rows are prepared."""
 
 from __future__ import annotations
 

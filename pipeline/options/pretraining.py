@@ -1,4 +1,4 @@
-"""Training on plain text that is streamed (C11)."""
+"""Training on plain text that is streamed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from pipeline.options.schema import Group, not_yet, renamed
 
 
 class PretrainingEntry(DatasetEntry):
-    """An entry of `pretraining_dataset`: a dataset entry with two keys of its own and other defaults."""
+    """An entry of `pretraining_dataset`: a dataset entry with some keys of its own and other defaults."""
 
     model_config = ConfigDict(extra="forbid")
 
+    path: str = not_yet("A hub dataset id or a local file.", ..., min_length=1)
+    name: str | list[str] | None = not_yet("Configuration of a hub dataset.")
+    split: str | None = not_yet("Split of the dataset.", "train")
+    data_files: str | list[str] | None = not_yet("Files of a hub dataset to take.")
+    trust_remote_code: bool | None = not_yet("Run code that comes with a hub dataset.", False)
     type: str | RowFormat = not_yet("How a document becomes rows; default pretrain.", "pretrain")
     text_column: str | None = not_yet("The column that holds the text.", "text")
     skip: int | None = not_yet("Documents to leave out at the beginning.", idle=(0,), ge=0)

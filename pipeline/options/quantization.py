@@ -1,4 +1,4 @@
-"""Quantisation after training, and training for it (C24). Read by quantize and train."""
+"""Quantisation after training, and training for it. Read by quantize and train."""
 
 from __future__ import annotations
 

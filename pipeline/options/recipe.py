@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import RegrowError
-from pipeline.options import source as place
 from pipeline.options.defaults import settled
-from pipeline.options.normal import normal_form
-from pipeline.options.problems import Problem, raise_all
-from pipeline.options.renames import apply_renames
+from pipeline.options.reading import source as place
+from pipeline.options.reading.normal import normal_form
+from pipeline.options.reading.problems import Problem, raise_all
+from pipeline.options.reading.renames import apply_renames
+from pipeline.options.reading.source import Source, parse
+from pipeline.options.reading.statuses import status_problems
+from pipeline.options.reading.validation import shape_problems, value_at
 from pipeline.options.rules import ADVICE, RULES, Rule
 from pipeline.options.schema import View
-from pipeline.options.source import Source, parse
-from pipeline.options.statuses import status_problems
-from pipeline.options.validation import shape_problems, value_at
 from pipeline.options.views import RecipeOptions
 
 ViewT = TypeVar("ViewT", bound=View)

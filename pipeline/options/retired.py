@@ -1,4 +1,4 @@
-"""Names that Axolotl removed (C35). Read by configure alone."""
+"""Names that Axolotl removed. Read by configure alone."""
 
 from __future__ import annotations
 

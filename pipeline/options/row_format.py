@@ -1,4 +1,4 @@
-"""A dataset `type` of your own as a mapping: which columns, which texts around them (C08, C12).
+"""A dataset `type` of your own as a mapping: which columns, which texts around them.
 
 One model for all kinds of training: instruction rows read the first block, preference rows the second and third.
 """

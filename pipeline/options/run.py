@@ -1,4 +1,4 @@
-"""How a run starts, goes on and is extended (C01)."""
+"""How a run starts, goes on and is extended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, restarts and ReLoRA (C19). Read by train."""
+"""Learning-rate schedules, restarts and ReLoRA. Read by train."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def not_yet(
 
 
 def renamed(to: str, description: str = "", default: Any = None) -> Any:
-    """An old name: its value is copied to ``to`` (see :mod:`pipeline.options.renames`) with a warning."""
+    """An old name: its value is copied to ``to`` (see :mod:`pipeline.options.reading.renames`) with a warning."""
     return _field(default, description or f"Old name of `{to}`.", OptionFacts("renamed", note=to), {})
 
 

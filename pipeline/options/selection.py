@@ -1,4 +1,4 @@
-"""Which rows are trained and in what order (C05, C13, C14). Indexes over the tokens: nothing here tokenizes again."""
+"""Which rows are trained and in what order. Indexes over the tokens: nothing here tokenizes again."""
 
 from __future__ import annotations
 

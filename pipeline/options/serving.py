@@ -1,4 +1,4 @@
-"""A page to talk to the model, and Ray (C34). Gradio keys are for inference; no stage reads them."""
+"""A page to talk to the model, and Ray. Gradio keys are for inference; no stage reads them."""
 
 from __future__ import annotations
 

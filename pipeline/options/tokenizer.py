@@ -1,4 +1,4 @@
-"""The tokenizer, its special tokens and chat template (C03, C09), and the embeddings that must follow it."""
+"""The tokenizer, its special tokens and chat template, and the embeddings that must follow it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run is reported (C34). Read by train; none of it changes what is trained."""
+"""Where a run is reported. Read by train; none of it changes what is trained."""
 
 from __future__ import annotations
 

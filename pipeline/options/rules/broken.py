@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.options.source import Path
+from pipeline.options.reading.source import Path
 from pipeline.options.views import RecipeOptions
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.options.newer import is_newer
-from pipeline.options.problems import MISSING, Problem, dotted
+from pipeline.options.reading.newer import is_newer
+from pipeline.options.reading.problems import MISSING, Problem, dotted
+from pipeline.options.reading.source import Path
+from pipeline.options.reading.wording import admits_bool, models_in, takes
 from pipeline.options.schema import facts_of
-from pipeline.options.source import Path
-from pipeline.options.wording import admits_bool, models_in, takes
 
 _NEAR = 0.75
 _SECRET_WORDS = ("token", "api_key", "secret", "password")
@@ -90,7 +90,7 @@ def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: se
 
 
 def _is_later(model: type[BaseModel], path: Path, values: Any) -> bool:
-    """Such values get a message of their own, see :mod:`pipeline.options.statuses`."""
+    """Such values get a message of their own, see :mod:`pipeline.options.reading.statuses`."""
     field = field_at(model, path)
     return field is not None and facts_of(field).is_later(value_at(values, path))
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.options.problems import Problem
+from pipeline.options.reading.problems import Problem
+from pipeline.options.reading.source import Path
+from pipeline.options.reading.wording import models_in, words_of
 from pipeline.options.schema import OptionFacts, facts_of
-from pipeline.options.source import Path
-from pipeline.options.wording import models_in, words_of
 
 
 def status_problems(model: type[BaseModel], values: dict[Any, Any], path: Path = ()) -> Iterator[Problem]:

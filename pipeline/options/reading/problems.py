@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RegrowError
-from pipeline.options.source import Path, Source
+from pipeline.options.reading.source import Path, Source
 
 MISSING = object()
 """Stands for the value of a key that the file does not hold."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.options.problems import MISSING, Problem, dotted
-from pipeline.options.source import Path, Source
-from pipeline.options.validation import value_at
+from pipeline.options.reading.problems import MISSING, Problem, dotted
+from pipeline.options.reading.source import Path, Source
+from pipeline.options.reading.validation import value_at
 
 SIMPLE = {
     "dataset_processes": "dataset_num_proc",

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.options.wording import admits_bool, members, models_in
+from pipeline.options.reading.wording import admits_bool, members, models_in
 
 # YAML 1.1, which Axolotl reads, knows these as truth values; YAML 1.2 does not.
 _TRUTH = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}

@@ -1,0 +1,71 @@
+"""`regrow check [FILE] [--resolved]`: what is wrong with a file, and what every option comes to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.options.defaults import Decided, decisions
+from pipeline.options.hardware import Machine, this_machine
+from pipeline.options.reading import source as place
+from pipeline.options.reading.problems import dotted, show
+from pipeline.options.recipe import Recipe, load_recipe
+from pipeline.options.schema import facts_of
+
+
+def check(path: Path, *, resolved: bool = False, machine: Machine | None = None) -> str:
+    """What `regrow check` prints for a file without problems: warnings, needs, and with ``resolved`` every value.
+
+    Raises:
+        RegrowError: the file has problems; all of them are in the message.
+    """
+    recipe, machine = load_recipe(path), machine or this_machine()
+    lines = [f"warning: {warning}" for warning in recipe.warnings]
+    lines += [f"note: {note}" for note in unmet_needs(recipe, machine)]
+    if resolved:
+        lines += [f"{item.key}: {show(item.value)}  # {item.reason}" for item in resolve(recipe, machine)]
+    return "\n".join([*lines, f"{path}: no problems."])
+
+
+def unmet_needs(recipe: Recipe, machine: Machine) -> list[str]:
+    """Options in use that need something which is not here. Training may happen elsewhere, so these are notes."""
+    notes: list[str] = []
+    for name, field in type(recipe.options).model_fields.items():
+        facts, value = facts_of(field), getattr(recipe.options, name)
+        if facts.status == "needs" and value not in (None, field.default) and "GPU" in facts.note and not machine.gpu:
+            line = recipe.source.line((name,))
+            notes.append(f"{recipe.source.name}:{line}: {name}: {show(value)} needs {facts.note}, and there is none here")
+    return notes
+
+
+def resolve(recipe: Recipe, machine: Machine) -> list[Decided]:
+    """Every option that stages read, with its value and why it has it, in the order of the schema."""
+    decided = decisions(recipe.options, machine)
+    return [_resolved(recipe, decided, path, value) for path, value in _values(recipe.options, ())]
+
+
+def _resolved(recipe: Recipe, decided: dict[str, Decided], path: place.Path, value: Any) -> Decided:
+    key = dotted(path)
+    if key in decided:
+        return decided[key]
+    if path in recipe.source.lines:
+        return Decided(key, value, f"{recipe.source.name}:{recipe.source.lines[path]}")
+    return Decided(key, value, "default")
+
+
+def _values(group: BaseModel, path: place.Path) -> Iterator[tuple[place.Path, Any]]:
+    """Options that work, nested ones by themselves."""
+    for name, field in type(group).model_fields.items():
+        value = getattr(group, name)
+        if not facts_of(field).is_read:
+            continue
+        if isinstance(value, BaseModel):
+            yield from _values(value, (*path, name))
+        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            for index, item in enumerate(value):
+                yield from _values(item, (*path, name, index))
+        else:
+            yield (*path, name), value
