@@ -48,7 +48,9 @@ class AdapterDetails(Group):
     peft_layers_to_transform: list[int] | None = not_yet("Layers to adapt, by number; default all.", idle=([],))
     peft_layers_pattern: list[str] | None = not_yet("Names of the lists that these numbers count in.", idle=([],))
     peft_layer_replication: list[tuple[int, int]] | None = not_yet("Ranges of layers to repeat.", idle=([],))
-    peft_init_lora_weights: bool | str | None = not_yet("How the adapter begins: true, false, gaussian, pissa, olora, eva …", idle=(True,))
+    peft_init_lora_weights: bool | str | None = not_yet(
+        "How the adapter begins: true, false, gaussian, pissa, olora, eva and others.", idle=(True,)
+    )
     peft_trainable_token_indices: list[int] | dict[str, list[int]] | None = not_yet(
         "Token ids whose embeddings are trained.", idle=([], {})
     )

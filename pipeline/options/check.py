@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from pipeline.options.defaults import Decided, decisions
 from pipeline.options.hardware import Machine, this_machine
 from pipeline.options.reading import source as place
 from pipeline.options.reading.problems import dotted, show
 from pipeline.options.recipe import Recipe, load_recipe
-from pipeline.options.schema import facts_of
+from pipeline.options.schema import OptionFacts, facts_of
 
 
 def check(path: Path, *, resolved: bool = False, machine: Machine | None = None) -> str:
@@ -31,20 +33,27 @@ def check(path: Path, *, resolved: bool = False, machine: Machine | None = None)
 
 
 def unmet_needs(recipe: Recipe, machine: Machine) -> list[str]:
-    """Options in use that need something which is not here. Training may happen elsewhere, so these are notes."""
-    notes: list[str] = []
-    for name, field in type(recipe.options).model_fields.items():
-        facts, value = facts_of(field), getattr(recipe.options, name)
-        if facts.status == "needs" and value not in (None, field.default) and "GPU" in facts.note and not machine.gpu:
-            line = recipe.source.line((name,))
-            notes.append(f"{recipe.source.name}:{line}: {name}: {show(value)} needs {facts.note}, and there is none here")
-    return notes
+    """Options in use that need something which is not here. The stage may run elsewhere, so these are notes."""
+    return [
+        f"{recipe.source.name}:{recipe.source.line(path)}: {dotted(path)}: {show(value)} needs {what}"
+        for path, field, value in _values(recipe.options, ())
+        for what in _lacking(facts_of(field), value, field.default, machine)
+    ]
+
+
+def _lacking(facts: OptionFacts, value: Any, default: Any, machine: Machine) -> Iterator[str]:
+    if facts.status == "needs" and "GPU" in facts.note and not machine.gpu and value not in (None, default):
+        yield f"{facts.note}, and there is none here"
+    for pattern, package, extra in facts.extras:
+        values = value if isinstance(value, list) else [value]
+        if any(fnmatch(str(item), pattern) for item in values) and not machine.has_package(package):
+            yield f"the package {package}, which is not installed here: pip install 'regrow[{extra}]'"
 
 
 def resolve(recipe: Recipe, machine: Machine) -> list[Decided]:
     """Every option that stages read, with its value and why it has it, in the order of the schema."""
     decided = decisions(recipe.options, machine)
-    return [_resolved(recipe, decided, path, value) for path, value in _values(recipe.options, ())]
+    return [_resolved(recipe, decided, path, value) for path, _, value in _values(recipe.options, ())]
 
 
 def _resolved(recipe: Recipe, decided: dict[str, Decided], path: place.Path, value: Any) -> Decided:
@@ -56,7 +65,7 @@ def _resolved(recipe: Recipe, decided: dict[str, Decided], path: place.Path, val
     return Decided(key, value, "default")
 
 
-def _values(group: BaseModel, path: place.Path) -> Iterator[tuple[place.Path, Any]]:
+def _values(group: BaseModel, path: place.Path) -> Iterator[tuple[place.Path, FieldInfo, Any]]:
     """Options that work, nested ones by themselves."""
     for name, field in type(group).model_fields.items():
         value = getattr(group, name)
@@ -68,4 +77,4 @@ def _values(group: BaseModel, path: place.Path) -> Iterator[tuple[place.Path, An
             for index, item in enumerate(value):
                 yield from _values(item, (*path, name, index))
         else:
-            yield (*path, name), value
+            yield (*path, name), field, value

@@ -76,6 +76,13 @@ def precision(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
         yield Decided("bf16", False, "auto, and there is no GPU here: fp32")
 
 
+def adapted_modules(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """PEFT knows the attention layers of common architectures."""
+    if options.adapter is not None and options.lora_target_modules is None:
+        what = "all linear layers except the output head" if options.lora_target_linear else "PEFT's choice for the architecture"
+        yield Decided("lora_target_modules", what, "lora_target_linear" if options.lora_target_linear else "when no module is named")
+
+
 def attention(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """PyTorch's own kernel works everywhere."""
     if options.attn_implementation is None:
@@ -85,14 +92,20 @@ def attention(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
 def warmup(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """A short warm-up, unless the file says how long."""
     if options.warmup_steps is None and options.warmup_ratio is None:
-        steps = "3 % of the steps, at most 100" if options.max_steps is None else min(100, round(0.03 * options.max_steps))
+        steps = "3 % of the steps, at most 100" if options.max_steps is None else _warmup_steps(options.max_steps)
         yield Decided("warmup_steps", steps, "3 % of the steps, at most 100, when neither warm-up key is set")
+
+
+def _warmup_steps(steps: int) -> int:
+    """One step of warm-up would be none."""
+    default = min(int(0.03 * steps), 100)
+    return 2 if default == 1 else default
 
 
 def logging(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """About two hundred lines per run, and never sparser than every tenth step."""
     if options.logging_steps is None:
-        steps = "0.5 % of the steps, from 1 to 10" if options.max_steps is None else max(1, min(10, round(0.005 * options.max_steps)))
+        steps = "0.5 % of the steps, from 1 to 10" if options.max_steps is None else max(1, min(int(0.005 * options.max_steps), 10))
         yield Decided("logging_steps", steps, "0.5 % of the steps, at least 1, at most 10")
 
 
@@ -102,4 +115,4 @@ def checkpoints(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
         yield Decided("save_steps", "the steps of one epoch", "one checkpoint per epoch, when not set")
 
 
-WHEN_RUN: tuple[Decision, ...] = (tokenizer_of_model, turns_to_train, precision, attention, warmup, logging, checkpoints)
+WHEN_RUN: tuple[Decision, ...] = (tokenizer_of_model, turns_to_train, precision, adapted_modules, attention, warmup, logging, checkpoints)

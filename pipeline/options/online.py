@@ -41,7 +41,7 @@ class Trl(Nested):
     epsilon_high: float | None = not_yet("Upper clipping, when it differs (DAPO).", idle=(), gt=0)
     use_liger_kernel: bool | None = not_yet("Fused loss.", needs="a CUDA GPU and liger-kernel", newer=True)
     use_liger_loss: bool | None = renamed("trl.use_liger_kernel")
-    loss_type: str | None = not_yet("How token losses are averaged: grpo, bnpo, dr_grpo …", idle=())
+    loss_type: str | None = not_yet("How token losses are averaged: grpo, bnpo, dr_grpo and others.", idle=())
     mask_truncated_completions: bool = not_yet("Leave answers that hit the length limit out of the loss.", False)
     rollout_func: str | None = not_yet("Dotted path of a function of your own that generates answers.")
 

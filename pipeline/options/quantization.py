@@ -13,7 +13,9 @@ class QuantizeGroup(Nested):
     """Options of the quantize stage."""
 
     formats: list[Literal["int8", "q8_0"]] = option(
-        ["int8", "q8_0"], "Formats to write: int8 (torchao weight-only, a Hugging Face folder), q8_0 (one GGUF file)."
+        ["int8", "q8_0"],
+        "Formats to write: int8 (torchao weight-only, a Hugging Face folder), q8_0 (one GGUF file).",
+        extras=(("int8", "torchao", "int8"), ("q8_0", "gguf", "gguf")),
     )
 
 

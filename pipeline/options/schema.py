@@ -22,7 +22,9 @@ class OptionFacts:
         not_yet: refused only because the capability is not built yet.
         note: needs: what it needs. renamed: the new key. refused: why.
         instead: refused: what to write. Empty means: remove it.
-        idle: values besides the default that ask for nothing, and are therefore accepted while the option is refused.
+        idle: values besides the default that ask for nothing, and are therefore accepted while the option is refused;
+            ``None``: `false`, where the option takes it and has no default.
+        extras: packages that some values need: pattern of the value, package, extra of regrow that brings it.
         later: for an option that works, values that other tools know and regrow does not support yet (``*`` allowed).
         execution: decides how fast or where a stage runs and never what it writes; no part of identity.
         secret: the value is never shown.
@@ -33,7 +35,8 @@ class OptionFacts:
     not_yet: bool = False
     note: str = ""
     instead: str = ""
-    idle: tuple[Any, ...] = ()
+    idle: tuple[Any, ...] | None = ()
+    extras: tuple[tuple[str, str, str], ...] = ()
     later: tuple[str, ...] = ()
     execution: bool = False
     secret: bool = False
@@ -62,6 +65,7 @@ def option(
     *,
     execution: bool = False,
     needs: str = "",
+    extras: Sequence[tuple[str, str, str]] = (),
     later: Sequence[str] = (),
     newer: bool = False,
     **constraints: Any,
@@ -69,17 +73,23 @@ def option(
     """An option that works: default, one line of description, pydantic constraints (``ge``, ``le``, ``min_length`` …).
 
     ``execution`` marks what decides how fast or where a stage runs and never what it writes: it is no part of identity.
-    ``needs`` names hardware or an extra without which it cannot run. ``later`` are values that do not work yet.
+    ``needs`` names hardware without which it cannot run, ``extras`` packages that some values need, ``later`` values that do not
+    work yet.
     """
     status: Status = "needs" if needs else "works"
-    return _field(default, description, OptionFacts(status, note=needs, later=tuple(later), execution=execution, newer=newer), constraints)
+    return _field(
+        default,
+        description,
+        OptionFacts(status, note=needs, extras=tuple(extras), later=tuple(later), execution=execution, newer=newer),
+        constraints,
+    )
 
 
 def not_yet(
     description: str,
     default: Any = None,
     *,
-    idle: Sequence[Any] = (False,),
+    idle: Sequence[Any] | None = None,
     needs: str = "",
     execution: bool = False,
     secret: bool = False,
@@ -91,7 +101,7 @@ def not_yet(
     Building it means to turn this into :func:`option`. ``idle`` are values that ask for nothing besides the default;
     ``needs`` is what it will need then.
     """
-    facts = OptionFacts("refused", True, needs, idle=tuple(idle), execution=execution, secret=secret, newer=newer)
+    facts = OptionFacts("refused", True, needs, idle=None if idle is None else tuple(idle), execution=execution, secret=secret, newer=newer)
     return _field(default, description, facts, constraints)
 
 
@@ -100,9 +110,9 @@ def renamed(to: str, description: str = "", default: Any = None) -> Any:
     return _field(default, description or f"Old name of `{to}`.", OptionFacts("renamed", note=to), {})
 
 
-def refused(description: str, why: str, instead: str = "", default: Any = None, *, idle: Sequence[Any] = (False,)) -> Any:
+def refused(description: str, why: str, instead: str = "", default: Any = None, *, idle: Sequence[Any] | None = None) -> Any:
     """An option that regrow will not have: why not, and what to write instead (nothing: remove it)."""
-    return _field(default, description, OptionFacts("refused", note=why, instead=instead, idle=tuple(idle)), {})
+    return _field(default, description, OptionFacts("refused", note=why, instead=instead, idle=None if idle is None else tuple(idle)), {})
 
 
 def _field(default: Any, description: str, facts: OptionFacts, constraints: dict[str, Any]) -> Any:

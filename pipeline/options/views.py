@@ -56,17 +56,23 @@ class WhatItLearns(Preference, RewardModel, OnlineLearning, Embeddings, ModelCon
     """What the loss is taken over."""
 
 
-class HowItRuns(
-    Precision, Compilation, ActivationMemory, Attention, FusedKernels, Placement, DataParallel, DeepSpeed, ShardedDataParallel, Mesh
-):
-    """On which devices, in which numbers."""
+class HowItComputes(Precision, Compilation, ActivationMemory, Attention, FusedKernels):
+    """In which numbers, with which kernels."""
 
 
-class WhatItTells(Cadence, BestModel, CheckpointsElsewhere, Guards, WeightsAndBiases, MLflow, Comet, Trackio, LocalMetrics, Ray):
-    """Checkpoints, logs, reports."""
+class WhereItRuns(Placement, DataParallel, DeepSpeed, ShardedDataParallel, Mesh, Ray):
+    """On which devices and machines."""
 
 
-class TrainOptions(Batches, HowItLearns, WhatItLearns, HowItRuns, WhatItTells, Run, Seed, View):
+class WhatItKeeps(Cadence, BestModel, CheckpointsElsewhere, Guards):
+    """Checkpoints and guards."""
+
+
+class WhereItReports(WeightsAndBiases, MLflow, Comet, Trackio, LocalMetrics):
+    """Trackers."""
+
+
+class TrainOptions(Batches, HowItLearns, WhatItLearns, HowItComputes, WhereItRuns, WhatItKeeps, WhereItReports, Run, Seed, View):
     """train."""
 
 
@@ -114,8 +120,10 @@ class RecipeOptions(
     Batches,
     HowItLearns,
     WhatItLearns,
-    HowItRuns,
-    WhatItTells,
+    HowItComputes,
+    WhereItRuns,
+    WhatItKeeps,
+    WhereItReports,
     Run,
     Merge,
     Quantize,

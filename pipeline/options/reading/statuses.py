@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.options.reading.problems import Problem
 from pipeline.options.reading.source import Path
-from pipeline.options.reading.wording import models_in, words_of
+from pipeline.options.reading.wording import admits_bool, models_in, words_of
 from pipeline.options.schema import OptionFacts, facts_of
 
 
@@ -43,7 +43,15 @@ def _works_in_part(model: type[BaseModel]) -> bool:
 
 def asks_for_nothing(field: FieldInfo, value: Any) -> bool:
     """Whether a refused option has a value that changes nothing: its default, or one that means the same."""
-    return any(_same(value, idle) for idle in (None, field.default, *facts_of(field).idle))
+    return any(_same(value, idle) for idle in (None, field.default, *idle_values(field)))
+
+
+def idle_values(field: FieldInfo) -> tuple[Any, ...]:
+    """Values besides the default that ask for nothing."""
+    idle = facts_of(field).idle
+    if idle is None:
+        return (False,) if admits_bool(field.annotation) and field.default is None else ()
+    return idle
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -55,4 +63,4 @@ def _same(left: Any, right: Any) -> bool:
 def _refusal(facts: OptionFacts, key: str, value: Any) -> tuple[str, str]:
     if not facts.not_yet:
         return f"refused: {facts.note}", facts.instead or "remove it"
-    return "not yet supported", f"remove it, or write `{key}: false`" if value is True and False in facts.idle else "remove it"
+    return "not yet supported", f"remove it, or write `{key}: false`" if value is True and facts.idle is None else "remove it"

@@ -9,13 +9,14 @@ from pipeline.options.rules.broken import Broken, broken
 from pipeline.options.views import RecipeOptions
 
 
-def lora_has_targets(options: RecipeOptions) -> Iterator[Broken]:
-    """Without targets LoRA has nothing to adapt."""
-    if options.adapter is not None and not (options.lora_target_linear or options.lora_target_modules or options.lora_target_parameters):
+def one_way_to_name_targets(options: RecipeOptions) -> Iterator[Broken]:
+    """A regular expression names modules exactly; nothing can be added to it."""
+    pattern = options.lora_target_modules
+    if options.lora_target_linear and isinstance(pattern, str) and pattern != "all-linear":
         yield broken(
-            "adapter lora_target_linear",
-            "nothing says which modules it adapts",
-            "add `lora_target_linear: true`, or list lora_target_modules",
+            "lora_target_linear lora_target_modules",
+            "lora_target_modules is a regular expression, which it cannot add to",
+            "remove one of them",
         )
 
 
@@ -153,7 +154,7 @@ def relora_restarts_lora(options: RecipeOptions) -> Iterator[Broken]:
 
 
 LEARNING = (
-    lora_has_targets,
+    one_way_to_name_targets,
     targets_are_a_pattern,
     few_bits_need_an_adapter,
     one_number_of_bits,
