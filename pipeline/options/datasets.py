@@ -62,6 +62,8 @@ class DatasetFormat(Group):
     input_format: str | None = refused("In Axolotl: without effect.", "nothing reads it")
     field_human: str | None = refused("Left from the removed sharegpt format.", "nothing reads it", "map roles with `roles`")
     field_model: str | None = refused("Left from the removed sharegpt format.", "nothing reads it", "map roles with `roles`")
+    field_chosen: str | None = not_yet("Preference rows: the column of the better answer.")
+    field_rejected: str | None = not_yet("Preference rows: the column of the worse answer.")
     step_separator: str | None = not_yet("stepwise_supervised: text after each step, whose last token carries the label.")
     max_completion_length: int | None = not_yet("stepwise_supervised: longest completion, in tokens.", idle=(), ge=1)
     train_on_last_step_only: bool | None = not_yet("stepwise_supervised: label only the last step.")

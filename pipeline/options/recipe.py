@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from pipeline.errors import RegrowError
 from pipeline.options.defaults import settled
@@ -68,10 +71,9 @@ def examine(source: Source) -> tuple[list[Problem], list[Problem]]:
     shape = [problem for problem in shape_problems(RecipeOptions, source.value) if not _replaced(problem, source.value)]
     unsound = {problem.path for problem in shape}
     statuses = [problem for problem in status_problems(RecipeOptions, source.value) if problem.path not in unsound]
-    tops = {path[0] for path in unsound if path} | {problem.path[0] for problem in statuses if _is_choice(problem)}
-    sound = {key: value for key, value in source.value.items() if key not in tops}
-    options = RecipeOptions.model_validate(_PLACEHOLDERS | sound)
-    return [*renaming.problems, *shape, *statuses, *_by_rules(source, options, RULES, tops)], [*warnings, *renaming.warnings]
+    unsound |= {problem.path for problem in statuses if _is_choice(problem)}
+    rules = _by_rules(source, _sound_part(source.value, unsound), RULES, unsound)
+    return [*renaming.problems, *shape, *statuses, *rules], [*warnings, *renaming.warnings]
 
 
 def read_text(path: Path) -> str:
@@ -94,12 +96,30 @@ _PLACEHOLDERS: dict[str, Any] = {
 """Stand in for required options that are missing or wrong, so that the rules between the others are still checked."""
 
 
-def _by_rules(source: Source, options: RecipeOptions, rules: tuple[Rule, ...], unsound: set[Any]) -> list[Problem]:
-    """What breaks ``rules``. A top-level key in ``unsound`` counts as not set, and silences the rules that name it."""
-    found = [item for rule in rules for item in rule(options) if not unsound & {key[0] for key in item.keys}]
+def _sound_part(values: dict[Any, Any], unsound: set[place.Path]) -> RecipeOptions:
+    """The options without what is wrong: single keys if that is enough, else the top-level keys that hold them."""
+    sound = copy.deepcopy(values)
+    for path in unsound:
+        holder = value_at(sound, path[:-1])
+        if isinstance(holder, dict):
+            holder.pop(path[-1], None)
+    try:
+        return RecipeOptions.model_validate(_PLACEHOLDERS | sound)
+    except ValidationError:
+        tops = {path[0] for path in unsound}
+        return RecipeOptions.model_validate(_PLACEHOLDERS | {key: value for key, value in values.items() if key not in tops})
+
+
+def _by_rules(source: Source, options: RecipeOptions, rules: tuple[Rule, ...], unsound: set[place.Path]) -> list[Problem]:
+    """What breaks ``rules``; those that look at something unsound have nothing to say."""
+    found = [item for rule in rules for item in rule(options) if not any(_overlap(key, path) for key in item.keys for path in unsound)]
     return [
         Problem(_anchor(source, item.keys), value_at(source.value, _anchor(source, item.keys)), item.wrong, item.works) for item in found
     ]
+
+
+def _overlap(one: place.Path, other: place.Path) -> bool:
+    return all(left == right for left, right in zip(one, other, strict=False))
 
 
 def _anchor(source: Source, keys: tuple[place.Path, ...]) -> place.Path:
