@@ -8,7 +8,7 @@ from pipeline.options.schema import Group, Nested, not_yet, option, refused, ren
 
 
 class EvalGroup(Nested):
-    """Options of the eval stage."""
+    """Options of the eval stage, which Axolotl has no key for."""
 
     batch_size: int = option(16, "Rows per forward pass.", ge=1)
     choices: list[str] | None = option(

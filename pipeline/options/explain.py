@@ -12,6 +12,7 @@ from pipeline.options.reading.newer import is_newer
 from pipeline.options.reading.problems import show
 from pipeline.options.reading.renames import SIMPLE
 from pipeline.options.rules import ADVICE, RULES, Rule
+from pipeline.options.rules.advice import DEPENDENT, dependent_keys_have_effect
 from pipeline.options.views import VIEWS
 
 
@@ -64,7 +65,8 @@ def _reruns(option: Option) -> str:
 
 def related_rules(key: str) -> list[Rule]:
     """Rules that name an option: read it, or point at it."""
-    return [rule for rule in (*RULES, *ADVICE) if key in set(_names(rule.__code__))]
+    found = [rule for rule in (*RULES, *ADVICE) if key in set(_names(rule.__code__))]
+    return found + [dependent_keys_have_effect] * any(key in keys for keys, _, _ in DEPENDENT)
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -62,7 +62,9 @@ def import_config(text: str, name: str, environment: Mapping[str, str], override
 
 def _lost_forms(text: str) -> list[str]:
     changes = ["anchors and merges are written out"] if re.search(r"[:\-\[,]\s+\*\w|<<\s*:", text) else []
-    return changes + (["comments behind values and inside options are not kept"] if re.search(r"\S\s+#|^\s+#", text, re.MULTILINE) else [])
+    return changes + (
+        ["comments behind values and inside options are not kept"] if re.search(r"\S[ \t]+#|^[ \t]+#", text, re.MULTILINE) else []
+    )
 
 
 def _remaining(clean: str) -> tuple[str, ...]:

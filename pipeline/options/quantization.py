@@ -10,7 +10,7 @@ Dtype = Literal["int4", "int8", "float8_e4m3fn", "fp8", "nvfp4", "mxfp4"]
 
 
 class QuantizeGroup(Nested):
-    """Options of the quantize stage."""
+    """Options of the quantize stage, which Axolotl has no key for."""
 
     formats: list[Literal["int8", "q8_0"]] = option(
         ["int8", "q8_0"],
