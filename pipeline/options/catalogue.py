@@ -53,9 +53,15 @@ class Option:
 def catalogue() -> dict[str, Option]:
     """Every option by its place, capability by capability."""
     sections, fields = _sections(), RecipeOptions.model_fields
+    return {option.place: option for name in in_order() for option in _options(name, fields[name], sections[name])}
+
+
+@cache
+def in_order() -> tuple[str, ...]:
+    """Top-level options, capability by capability, in the order of RecipeOptions' groups."""
+    sections = _sections()
     ranks = {section: rank for rank, section in enumerate(dict.fromkeys(sections.values()))}
-    names = sorted(sections, key=lambda name: ranks[sections[name]])
-    return {option.place: option for name in names for option in _options(name, fields[name], sections[name])}
+    return tuple(sorted(sections, key=lambda name: ranks[sections[name]]))
 
 
 def _options(place: str, field: FieldInfo, section: str) -> Iterator[Option]:

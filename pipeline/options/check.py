@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline.options.catalogue import in_order
 from pipeline.options.defaults import Decided, decisions
 from pipeline.options.hardware import Machine, this_machine
 from pipeline.options.reading import source as place
@@ -62,13 +63,14 @@ def _resolved(recipe: Recipe, decided: dict[str, Decided], path: place.Path, val
         return decided[key]
     if path in recipe.source.lines:
         return Decided(key, value, f"{recipe.source.name}:{recipe.source.lines[path]}")
-    return Decided(key, value, "default")
+    return Decided(key, value, "default" if value is not None else "not set")
 
 
 def _values(group: BaseModel, path: place.Path) -> Iterator[tuple[place.Path, FieldInfo, Any]]:
     """Options that work, nested ones by themselves."""
-    for name, field in type(group).model_fields.items():
-        value = getattr(group, name)
+    fields = type(group).model_fields
+    for name in fields if path else in_order():
+        field, value = fields[name], getattr(group, name)
         if not facts_of(field).is_read:
             continue
         if isinstance(value, BaseModel):

@@ -58,9 +58,11 @@ def tokenizer_of_model(options: RecipeOptions, machine: Machine) -> Iterator[Dec
 def turns_to_train(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """Answers are trained."""
     for index, entry in enumerate(options.datasets):
-        if entry.type == "chat_template" and entry.roles_to_train is None:
+        if entry.type in ("completion", "alpaca"):
+            continue
+        if entry.roles_to_train is None:
             yield Decided(f"datasets.{index}.roles_to_train", ["assistant"], "answers are trained")
-        if entry.type == "chat_template" and entry.message_property_mappings is None:
+        if entry.message_property_mappings is None:
             yield Decided(f"datasets.{index}.message_property_mappings", {"role": "role", "content": "content"}, "the usual names")
 
 

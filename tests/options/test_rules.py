@@ -66,7 +66,12 @@ CASES: list[Case] = [
     ),
     ("pairs_are_not_packed", {"sample_packing": True, "rl": "dpo"}, "sample_packing", {"sample_packing": False}),
     ("judged_rows_are_not_packed", {"sample_packing": True, "reward_model": True}, "sample_packing", {"sample_packing": False}),
-    ("generation_is_not_packed", {"sample_packing": True, "do_causal_lm_eval": True}, "do_causal_lm_eval", {"eval_sample_packing": False}),
+    (
+        "generation_is_not_packed",
+        {"eval_sample_packing": True, "do_causal_lm_eval": True},
+        "do_causal_lm_eval",
+        {"eval_sample_packing": False},
+    ),
     ("flattening_is_no_packing", {"batch_flattening": "auto", "sample_packing": True}, "batch_flattening", {"sample_packing": False}),
     ("flattening_needs_varlen", {"batch_flattening": True}, "batch_flattening", {"batch_flattening": "auto"}),
     (

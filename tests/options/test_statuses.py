@@ -82,7 +82,7 @@ def test_values_that_do_not_work_yet_say_so(key: str, value: str) -> None:
     assert (line, found) == (6, key) and "not yet supported; what works: " in rest
 
 
-@pytest.mark.parametrize("words", [["yes", "no", "on", "off"], ["True", "False", "true", "false"]])
+@pytest.mark.parametrize("words", [["yes", "no", "on", "off"], ["True", "False", "true", "false"], ["1", "0"]])
 def test_truth_is_read_as_axolotl_reads_it(words: list[str]) -> None:
     yes, no = words[0::2], words[1::2]
     for word in yes:

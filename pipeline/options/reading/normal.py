@@ -14,7 +14,7 @@ _TRUTH = {"yes": True, "on": True, "true": True, "no": False, "off": False, "fal
 
 
 def normal_form(model: type[BaseModel], values: dict[Any, Any]) -> dict[Any, Any]:
-    """A copy of ``values`` in which a key with null is left out, as Axolotl does, and `yes` and `no` are truth values.
+    """A copy of ``values`` in which a key with null is left out, as Axolotl does, and `yes`, `no`, 1 and 0 are truth values.
 
     Only the keys of options are looked at: a null inside a free mapping such as ``optim_args`` stays.
     """
@@ -30,6 +30,13 @@ def _value(field: FieldInfo | None, value: Any) -> Any:
         return value
     if isinstance(value, str) and value.lower() in _TRUTH and _is_truth(field.annotation, value):
         return _TRUTH[value.lower()]
+    if (
+        isinstance(value, int)
+        and value in (0, 1)
+        and _is_truth(field.annotation, str(value))
+        and not {int, float} & set(members(field.annotation))
+    ):
+        return bool(value)
     models = models_in(field.annotation)
     if models and isinstance(value, dict):
         return normal_form(models[0], value)

@@ -22,9 +22,9 @@ def judged_rows_are_not_packed(options: RecipeOptions) -> Iterator[Broken]:
 
 def generation_is_not_packed(options: RecipeOptions) -> Iterator[Broken]:
     """Prompts are cut out of single rows."""
-    if options.do_causal_lm_eval and options.sample_packing and options.eval_sample_packing is not False:
+    if options.do_causal_lm_eval and options.eval_sample_packing:
         yield broken(
-            "do_causal_lm_eval eval_sample_packing", "it cuts prompts out of rows that are not packed", "add `eval_sample_packing: false`"
+            "do_causal_lm_eval eval_sample_packing", "it cuts prompts out of rows that are not packed", "write `eval_sample_packing: false`"
         )
 
 
