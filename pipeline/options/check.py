@@ -13,8 +13,8 @@ from pydantic.fields import FieldInfo
 from pipeline.options.catalogue import in_order
 from pipeline.options.defaults import Decided, decisions
 from pipeline.options.hardware import Machine, this_machine
-from pipeline.options.reading import source as place
 from pipeline.options.reading.problems import dotted, show
+from pipeline.options.reading.source import Place
 from pipeline.options.recipe import Recipe, load_recipe
 from pipeline.options.schema import OptionFacts, facts_of
 
@@ -57,7 +57,7 @@ def resolve(recipe: Recipe, machine: Machine) -> list[Decided]:
     return [_resolved(recipe, decided, path, value) for path, _, value in _values(recipe.options, ())]
 
 
-def _resolved(recipe: Recipe, decided: dict[str, Decided], path: place.Path, value: Any) -> Decided:
+def _resolved(recipe: Recipe, decided: dict[str, Decided], path: Place, value: Any) -> Decided:
     key = dotted(path)
     if key in decided:
         return decided[key]
@@ -66,7 +66,7 @@ def _resolved(recipe: Recipe, decided: dict[str, Decided], path: place.Path, val
     return Decided(key, value, "default" if value is not None else "not set")
 
 
-def _values(group: BaseModel, path: place.Path) -> Iterator[tuple[place.Path, FieldInfo, Any]]:
+def _values(group: BaseModel, path: Place) -> Iterator[tuple[Place, FieldInfo, Any]]:
     """Options that work, nested ones by themselves."""
     fields = type(group).model_fields
     for name in fields if path else in_order():

@@ -15,7 +15,7 @@ from pipeline.errors import RegrowError
 from pipeline.options.reading.normal import normal_form
 from pipeline.options.reading.problems import raise_all
 from pipeline.options.reading.renames import apply_renames
-from pipeline.options.reading.source import Path, Source, parse
+from pipeline.options.reading.source import Place, Source, parse
 from pipeline.options.reading.statuses import asks_for_nothing
 from pipeline.options.recipe import examine
 from pipeline.options.schema import facts_of
@@ -73,7 +73,7 @@ def _remaining(clean: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(problem.render(source) for problem in sorted(problems, key=lambda item: source.line(item.path))))
 
 
-def _substituted(source: Source, value: Any, path: Path, environment: Mapping[str, str], changes: list[str]) -> Any:
+def _substituted(source: Source, value: Any, path: Place, environment: Mapping[str, str], changes: list[str]) -> Any:
     if isinstance(value, dict):
         return {key: _substituted(source, item, (*path, key), environment, changes) for key, item in value.items()}
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def _substituted(source: Source, value: Any, path: Path, environment: Mapping[st
     return _scalar(_VARIABLE.sub(lambda match: _variable(source, match, path, environment), value))
 
 
-def _variable(source: Source, match: re.Match[str], path: Path, environment: Mapping[str, str]) -> str:
+def _variable(source: Source, match: re.Match[str], path: Place, environment: Mapping[str, str]) -> str:
     found = environment.get(match["name"], match["default"])
     if found is None:
         raise source.fail(

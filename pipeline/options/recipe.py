@@ -11,11 +11,10 @@ from pydantic import ValidationError
 
 from pipeline.errors import RegrowError
 from pipeline.options.defaults import settled
-from pipeline.options.reading import source as place
 from pipeline.options.reading.normal import normal_form
 from pipeline.options.reading.problems import Problem, raise_all
 from pipeline.options.reading.renames import apply_renames
-from pipeline.options.reading.source import Source, parse
+from pipeline.options.reading.source import Place, Source, parse
 from pipeline.options.reading.statuses import status_problems
 from pipeline.options.reading.validation import shape_problems, value_at
 from pipeline.options.rules import ADVICE, RULES, Rule
@@ -71,7 +70,7 @@ def examine(source: Source) -> tuple[list[Problem], list[Problem]]:
     shape = [problem for problem in shape_problems(RecipeOptions, source.value) if not _replaced(problem, source.value)]
     unsound = {problem.path for problem in shape}
     statuses = [problem for problem in status_problems(RecipeOptions, source.value) if problem.path not in unsound]
-    unsound |= {problem.path for problem in statuses if _is_choice(problem)}
+    unsound |= {problem.path for problem in statuses if problem.breaks_model}
     rules = _by_rules(source, _sound_part(source.value, unsound), RULES, unsound)
     return [*renaming.problems, *shape, *statuses, *rules], [*warnings, *renaming.warnings]
 
@@ -96,7 +95,7 @@ _PLACEHOLDERS: dict[str, Any] = {
 """Stand in for required options that are missing or wrong, so that the rules between the others are still checked."""
 
 
-def _sound_part(values: dict[Any, Any], unsound: set[place.Path]) -> RecipeOptions:
+def _sound_part(values: dict[Any, Any], unsound: set[Place]) -> RecipeOptions:
     """The options without what is wrong: single keys if that is enough, else the top-level keys that hold them."""
     sound = copy.deepcopy(values)
     for path in unsound:
@@ -110,7 +109,7 @@ def _sound_part(values: dict[Any, Any], unsound: set[place.Path]) -> RecipeOptio
         return RecipeOptions.model_validate(_PLACEHOLDERS | {key: value for key, value in values.items() if key not in tops})
 
 
-def _by_rules(source: Source, options: RecipeOptions, rules: tuple[Rule, ...], unsound: set[place.Path]) -> list[Problem]:
+def _by_rules(source: Source, options: RecipeOptions, rules: tuple[Rule, ...], unsound: set[Place]) -> list[Problem]:
     """What breaks ``rules``; those that look at something unsound have nothing to say."""
     found = [item for rule in rules for item in rule(options) if not any(_overlap(key, path) for key in item.keys for path in unsound)]
     return [
@@ -118,11 +117,11 @@ def _by_rules(source: Source, options: RecipeOptions, rules: tuple[Rule, ...], u
     ]
 
 
-def _overlap(one: place.Path, other: place.Path) -> bool:
+def _overlap(one: Place, other: Place) -> bool:
     return all(left == right for left, right in zip(one, other, strict=False))
 
 
-def _anchor(source: Source, keys: tuple[place.Path, ...]) -> place.Path:
+def _anchor(source: Source, keys: tuple[Place, ...]) -> Place:
     """The first key that the file holds: the message should point at something the user wrote."""
     return next((key for key in keys if key in source.lines), keys[0])
 
@@ -130,11 +129,6 @@ def _anchor(source: Source, keys: tuple[place.Path, ...]) -> place.Path:
 def _replaced(problem: Problem, values: dict[Any, Any]) -> bool:
     """Pretraining takes the place of `datasets`."""
     return problem.path == ("datasets",) and "datasets" not in values and "pretraining_dataset" in values
-
-
-def _is_choice(problem: Problem) -> bool:
-    """A value that an option does not know yet cannot be validated."""
-    return problem.works.startswith("what works")
 
 
 def _null_choices(source: Source) -> list[Problem]:

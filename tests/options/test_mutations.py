@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipeline.errors import RegrowError
-from pipeline.options.reading.source import parse
+from pipeline.options.reading.source import Place, parse
 from pipeline.options.reading.validation import field_at
 from pipeline.options.recipe import check_source
 from pipeline.options.views import RecipeOptions
 from tests.options.configs import PROBLEM
-
-Path = tuple[str | int, ...]
 
 WHOLE: dict[str, Any] = {
     "base_model": "./base",
@@ -108,7 +106,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def places(values: Any, path: Path = ()) -> Iterator[Path]:
+def places(values: Any, path: Place = ()) -> Iterator[Place]:
     """Every key of an option in a config."""
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
         here = (*path, key)
@@ -129,14 +127,14 @@ def render(values: Any) -> str:
     return stream.getvalue()
 
 
-def holder(values: Any, path: Path) -> Any:
+def holder(values: Any, path: Place) -> Any:
     for part in path[:-1]:
         values = values[part]
     return values
 
 
 @st.composite
-def typos(draw: st.DrawFn) -> tuple[Any, Path]:
+def typos(draw: st.DrawFn) -> tuple[Any, Place]:
     """A key with a letter too many, too few or another one."""
     config, path = copy.deepcopy(WHOLE), draw(st.sampled_from(PLACES))
     key, position = str(path[-1]), draw(st.integers(0, len(str(path[-1])) - 1))
@@ -154,7 +152,7 @@ def typos(draw: st.DrawFn) -> tuple[Any, Path]:
 
 
 @st.composite
-def wrong_types(draw: st.DrawFn) -> tuple[Any, Path]:
+def wrong_types(draw: st.DrawFn) -> tuple[Any, Place]:
     """A value that no option takes at this place."""
     config, path = copy.deepcopy(WHOLE), draw(st.sampled_from(PLACES))
     holder(config, path)[path[-1]] = draw(st.sampled_from([{"a": {"b": 1}}, [[1]], [{"a": 1}], {"x": [None]}]))
@@ -162,7 +160,7 @@ def wrong_types(draw: st.DrawFn) -> tuple[Any, Path]:
 
 
 @st.composite
-def out_of_range(draw: st.DrawFn) -> tuple[Any, Path]:
+def out_of_range(draw: st.DrawFn) -> tuple[Any, Place]:
     config, key = copy.deepcopy(WHOLE), draw(st.sampled_from(sorted(OUT_OF_RANGE)))
     path = tuple(key.split("."))
     wrong = [OUT_OF_RANGE[key]] + ([] if key in ("datasets", "eval.choices") else [True, "many", ""])
@@ -171,7 +169,7 @@ def out_of_range(draw: st.DrawFn) -> tuple[Any, Path]:
 
 
 @st.composite
-def combinations(draw: st.DrawFn) -> tuple[Any, Path]:
+def combinations(draw: st.DrawFn) -> tuple[Any, Place]:
     key = draw(st.sampled_from(sorted(COMBINATIONS)))
     return copy.deepcopy(WHOLE) | COMBINATIONS[key], tuple(int(part) if part.isdigit() else part for part in key.split("."))
 
@@ -182,7 +180,7 @@ def test_the_config_itself_is_right() -> None:
 
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(typos(), wrong_types(), out_of_range(), combinations()))
-def test_a_damaged_config_names_key_and_line(damaged: tuple[Any, Path]) -> None:
+def test_a_damaged_config_names_key_and_line(damaged: tuple[Any, Place]) -> None:
     config, path = damaged
     text = render(config)
     with pytest.raises(RegrowError) as caught:

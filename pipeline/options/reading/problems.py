@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RegrowError
-from pipeline.options.reading.source import Path, Source
+from pipeline.options.reading.source import Place, Source
 
 MISSING = object()
 """Stands for the value of a key that the file does not hold."""
@@ -16,12 +16,16 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong: where, the value found there, what is wrong with it, and what would work."""
+    """One thing wrong: where, the value found there, what is wrong with it, and what would work.
 
-    path: Path
+    ``breaks_model``: the value cannot be held by the option's model.
+    """
+
+    path: Place
     found: Any
     wrong: str
     works: str
+    breaks_model: bool = False
 
     def render(self, source: Source) -> str:
         """``params.yaml:LINE: key.path: value found — what is wrong; what would work``."""
@@ -38,7 +42,7 @@ def raise_all(problems: Sequence[Problem], source: Source) -> None:
         raise RegrowError("\n".join(lines))
 
 
-def dotted(path: Path) -> str:
+def dotted(path: Place) -> str:
     """``datasets.0.type``."""
     return ".".join(str(part) for part in path)
 

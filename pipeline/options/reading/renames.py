@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.options.reading.problems import MISSING, Problem, dotted
-from pipeline.options.reading.source import Path, Source
+from pipeline.options.reading.source import Place, Source
 from pipeline.options.reading.validation import value_at
 
 SIMPLE = {
@@ -47,7 +47,7 @@ class Renaming:
     warnings: list[Problem] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
-    def move(self, old: Path, new: Path, value: Any = MISSING) -> None:
+    def move(self, old: Place, new: Place, value: Any = MISSING) -> None:
         """Take ``old`` away and give its value (or ``value``) to ``new``, unless that has another one."""
         given = value_at(self.source.value, old)
         wanted = given if value is MISSING else value
@@ -60,13 +60,13 @@ class Renaming:
             return
         self.remove(old)
 
-    def remove(self, path: Path) -> None:
+    def remove(self, path: Place) -> None:
         """Take a key away."""
         parent = value_at(self.source.value, path[:-1])
         if isinstance(parent, dict):
             parent.pop(path[-1], None)
 
-    def _put(self, path: Path, value: Any, old: Path) -> bool:
+    def _put(self, path: Place, value: Any, old: Place) -> bool:
         holder = self.source.value
         for part in path[:-1]:
             holder = holder.setdefault(part, {}) if isinstance(holder, dict) else holder[part]
@@ -94,7 +94,7 @@ def apply_renames(source: Source) -> Renaming:
     return renaming
 
 
-def _switch(renaming: Renaming, old: str, new: Path, value: str) -> None:
+def _switch(renaming: Renaming, old: str, new: Place, value: str) -> None:
     given = renaming.source.value.get(old)
     if given is True:
         renaming.move((old,), new, value)
@@ -136,5 +136,5 @@ def _prefixes(renaming: Renaming) -> None:
     config = renaming.source.value.get("fsdp_config")
     for key in list(config) if isinstance(config, dict) else []:
         if str(key).startswith("fsdp_"):
-            new: Path = ("fsdp_version",) if key == "fsdp_version" else ("fsdp_config", str(key).removeprefix("fsdp_"))
+            new: Place = ("fsdp_version",) if key == "fsdp_version" else ("fsdp_config", str(key).removeprefix("fsdp_"))
             renaming.move(("fsdp_config", key), new)

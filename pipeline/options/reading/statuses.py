@@ -9,12 +9,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline.options.reading.problems import Problem
-from pipeline.options.reading.source import Path
+from pipeline.options.reading.source import Place
 from pipeline.options.reading.wording import admits_bool, models_in, words_of
 from pipeline.options.schema import OptionFacts, facts_of
 
 
-def status_problems(model: type[BaseModel], values: dict[Any, Any], path: Path = ()) -> Iterator[Problem]:
+def status_problems(model: type[BaseModel], values: dict[Any, Any], path: Place = ()) -> Iterator[Problem]:
     """Every option of ``values`` that asks for something regrow does not do. ``values`` are in normal form."""
     for key, value in values.items():
         field = model.model_fields.get(key)
@@ -22,14 +22,14 @@ def status_problems(model: type[BaseModel], values: dict[Any, Any], path: Path =
             yield from _judge(field, value, (*path, key))
 
 
-def _judge(field: FieldInfo, value: Any, path: Path) -> Iterator[Problem]:
+def _judge(field: FieldInfo, value: Any, path: Place) -> Iterator[Problem]:
     facts = facts_of(field)
     if facts.status == "refused":
         if not asks_for_nothing(field, value):
             yield Problem(path, "(not shown)" if facts.secret else value, *_refusal(facts, str(path[-1]), value))
         return
     if facts.is_later(value):
-        yield Problem(path, value, "not yet supported", f"what works: {words_of(field.annotation)}")
+        yield Problem(path, value, "not yet supported", f"what works: {words_of(field.annotation)}", breaks_model=True)
     for index, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
         for inner in models_in(field.annotation)[:1]:
             if isinstance(item, dict) and _works_in_part(inner):

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.options.reading.newer import is_newer
 from pipeline.options.reading.problems import MISSING, Problem, dotted
-from pipeline.options.reading.source import Path
+from pipeline.options.reading.source import Place
 from pipeline.options.reading.wording import admits_bool, models_in, takes
 from pipeline.options.schema import facts_of
 
@@ -25,7 +25,7 @@ def shape_problems(model: type[BaseModel], values: dict[Any, Any]) -> list[Probl
     return walked + _pydantic_problems(model, values, {problem.path for problem in walked})
 
 
-def _walk(model: type[BaseModel], values: dict[Any, Any], path: Path, root: type[BaseModel]) -> Iterator[Problem]:
+def _walk(model: type[BaseModel], values: dict[Any, Any], path: Place, root: type[BaseModel]) -> Iterator[Problem]:
     """What pydantic would not say well: unknown keys, and truth values where a number is meant."""
     for key, value in values.items():
         here = (*path, key)
@@ -38,7 +38,7 @@ def _walk(model: type[BaseModel], values: dict[Any, Any], path: Path, root: type
             yield from _walk_inside(field, value, here, root)
 
 
-def _walk_inside(field: FieldInfo, value: Any, path: Path, root: type[BaseModel]) -> Iterator[Problem]:
+def _walk_inside(field: FieldInfo, value: Any, path: Place, root: type[BaseModel]) -> Iterator[Problem]:
     inner = models_in(field.annotation)
     items = enumerate(value) if isinstance(value, list) else [(None, value)]
     for index, item in items:
@@ -46,7 +46,7 @@ def _walk_inside(field: FieldInfo, value: Any, path: Path, root: type[BaseModel]
             yield from _walk(inner[0], item, path if index is None else (*path, index), root)
 
 
-def _unknown(path: Path, value: Any, model: type[BaseModel], root: type[BaseModel]) -> Problem:
+def _unknown(path: Place, value: Any, model: type[BaseModel], root: type[BaseModel]) -> Problem:
     key = str(path[-1])
     shown = "(not shown)" if key.lower().endswith(_SECRET_WORDS) else value
     if is_newer(key):
@@ -77,7 +77,7 @@ def option_places(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return places
 
 
-def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: set[Path]) -> list[Problem]:
+def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: set[Place]) -> list[Problem]:
     try:
         model.model_validate(values)
     except ValidationError as error:
@@ -89,15 +89,15 @@ def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: se
     return []
 
 
-def _is_later(model: type[BaseModel], path: Path, values: Any) -> bool:
+def _is_later(model: type[BaseModel], path: Place, values: Any) -> bool:
     """Such values get a message of their own, see :mod:`pipeline.options.reading.statuses`."""
     field = field_at(model, path)
     return field is not None and facts_of(field).is_later(value_at(values, path))
 
 
-def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Path:
+def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Place:
     """Pydantic's location without the names of union members that it puts between."""
-    path: Path = ()
+    path: Place = ()
     for part in location:
         inside = value_at(values, (part,))
         if inside is not MISSING:
@@ -105,7 +105,7 @@ def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Path
     return (*path, location[-1]) if missing else path
 
 
-def _problem(model: type[BaseModel], path: Path, values: Any, detail: Any) -> Problem:
+def _problem(model: type[BaseModel], path: Place, values: Any, detail: Any) -> Problem:
     field = field_at(model, path)
     if field is None:
         return Problem(path, values, detail["msg"], "see `regrow explain`")
@@ -115,7 +115,7 @@ def _problem(model: type[BaseModel], path: Path, values: Any, detail: Any) -> Pr
     return Problem(path, found, f"expected {takes(field)}", _example(path, field))
 
 
-def field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
+def field_at(model: type[BaseModel], path: Place) -> FieldInfo | None:
     """The field that decides what may stand at ``path``."""
     field: FieldInfo | None = None
     models = [model]
@@ -126,7 +126,7 @@ def field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
     return field
 
 
-def value_at(values: Any, path: Path) -> Any:
+def value_at(values: Any, path: Place) -> Any:
     """The value at ``path``, or :data:`MISSING`."""
     for part in path:
         try:
@@ -136,7 +136,7 @@ def value_at(values: Any, path: Path) -> Any:
     return values
 
 
-def _example(path: Path, field: FieldInfo) -> str:
+def _example(path: Place, field: FieldInfo) -> str:
     if field.is_required() or field.default is None or isinstance(field.default, BaseModel | dict | list):
         return f"{field.description}" if field.description else f"see `regrow explain {dotted(path)}`"
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default

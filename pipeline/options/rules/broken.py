@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.options.reading.source import Path
+from pipeline.options.reading.source import Place
 from pipeline.options.views import RecipeOptions
 
 
@@ -13,7 +13,7 @@ from pipeline.options.views import RecipeOptions
 class Broken:
     """A rule that a file breaks. The message points at the first of ``keys`` that the file holds."""
 
-    keys: tuple[Path, ...]
+    keys: tuple[Place, ...]
     wrong: str
     works: str
 
@@ -26,7 +26,7 @@ def broken(keys: str, wrong: str, works: str) -> Broken:
     return Broken(tuple(_path(key) for key in keys.split()), wrong, works)
 
 
-def _path(key: str) -> Path:
+def _path(key: str) -> Place:
     return tuple(int(part) if part.isdigit() else part for part in key.split("."))
 
 
