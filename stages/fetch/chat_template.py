@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import RegrowError
-from pipeline.options.model import TokenizerSource
+from pipeline.options.tokenizer import TokenizerSource
 
 # Python text and not a file, so that a change of it is a change of the stage's code digest.
 CHATML = (

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.artifact import Draft
 from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
-from pipeline.options.model import SpecialTokens
+from pipeline.options.tokenizer import SpecialTokens
 from pipeline.options.views import FetchOptions
 from stages.fetch.base import max_positions
 from stages.fetch.chat_template import choose_template

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RegrowError
-from pipeline.options.source import Path, Source
+from pipeline.options.reading.source import Place, Source
 
 MISSING = object()
 """Stands for the value of a key that the file does not hold."""
@@ -16,16 +16,22 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong: where, the value found there, what is wrong with it, and what would work."""
+    """One thing wrong: where, the value found there, what is wrong with it, and what would work.
 
-    path: Path
+    ``breaks_model``: the value cannot be held by the option's model.
+    """
+
+    path: Place
     found: Any
     wrong: str
     works: str
+    breaks_model: bool = False
 
     def render(self, source: Source) -> str:
         """``params.yaml:LINE: key.path: value found — what is wrong; what would work``."""
-        return f"{source.name}:{source.line(self.path)}: {dotted(self.path)}: {show(self.found)} — {self.wrong}; {self.works}"
+        old = source.old_names.get(self.path)
+        key = dotted(self.path) if old is None else f"{dotted(old)} (now {dotted(self.path)})"
+        return f"{source.name}:{source.line(self.path)}: {key}: {show(self.found)} — {self.wrong}; {self.works}"
 
 
 def raise_all(problems: Sequence[Problem], source: Source) -> None:
@@ -36,7 +42,7 @@ def raise_all(problems: Sequence[Problem], source: Source) -> None:
         raise RegrowError("\n".join(lines))
 
 
-def dotted(path: Path) -> str:
+def dotted(path: Place) -> str:
     """``datasets.0.type``."""
     return ".".join(str(part) for part in path)
 

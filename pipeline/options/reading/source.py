@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import RegrowError
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 """Where a value stands: keys and list indexes from the top of the file."""
 
 _TAG = "tag:yaml.org,2002:"
@@ -20,13 +20,17 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass
 class Source:
-    """A file that was read: ``value`` in plain types, ``lines`` the line (1-based) of every key and list item."""
+    """A file that was read: ``value`` in plain types, ``lines`` the line (1-based) of every key and list item.
+
+    ``old_names`` is filled when old names are replaced: where a value stands now, and where the file has it.
+    """
 
     name: str
     value: dict[Any, Any]
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[Place, int] = field(default_factory=dict)
+    old_names: dict[Place, Place] = field(default_factory=dict)
 
-    def line(self, path: Path) -> int:
+    def line(self, path: Place) -> int:
         """The line of ``path``, or of the nearest thing around it that the file holds."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -79,7 +83,7 @@ def _yaml_remedy(what: str) -> str:
     return "Check indentation (spaces only), the colon after each key, and quotes on this line and the one before."
 
 
-def _build(node: Any, path: Path, source: Source, parents: tuple[int, ...]) -> Any:
+def _build(node: Any, path: Place, source: Source, parents: tuple[int, ...]) -> Any:
     line = node.start_mark.line + 1
     source.lines.setdefault(path, line)
     if id(node) in parents:
@@ -94,7 +98,7 @@ def _build(node: Any, path: Path, source: Source, parents: tuple[int, ...]) -> A
     raise source.fail(line, f"the YAML tag {node.tag!r} has no meaning here.", "Remove the tag.")
 
 
-def _mapping(node: Any, path: Path, source: Source, inside: tuple[int, ...]) -> dict[Any, Any]:
+def _mapping(node: Any, path: Place, source: Source, inside: tuple[int, ...]) -> dict[Any, Any]:
     values: dict[Any, Any] = {}
     for key_node, value_node in _pairs(node, source, inside):
         key = _scalar(key_node, source) if isinstance(key_node.value, str) else None
@@ -153,7 +157,7 @@ def _decimal(text: str) -> float:
     return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _dotted(path: Path) -> str:
+def _dotted(path: Place) -> str:
     return ".".join(str(part) for part in path)
 
 

@@ -9,9 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.options.problems import MISSING, Problem, dotted
-from pipeline.options.source import Path
-from pipeline.options.wording import admits_bool, models_in, takes
+from pipeline.options.reading.newer import is_newer
+from pipeline.options.reading.problems import MISSING, Problem, dotted
+from pipeline.options.reading.source import Place
+from pipeline.options.reading.wording import admits_bool, models_in, takes
+from pipeline.options.schema import facts_of
+
+_NEAR = 0.75
+_SECRET_WORDS = ("token", "api_key", "secret", "password")
 
 
 def shape_problems(model: type[BaseModel], values: dict[Any, Any]) -> list[Problem]:
@@ -20,20 +25,20 @@ def shape_problems(model: type[BaseModel], values: dict[Any, Any]) -> list[Probl
     return walked + _pydantic_problems(model, values, {problem.path for problem in walked})
 
 
-def _walk(model: type[BaseModel], values: dict[Any, Any], path: Path, root: type[BaseModel]) -> Iterator[Problem]:
+def _walk(model: type[BaseModel], values: dict[Any, Any], path: Place, root: type[BaseModel]) -> Iterator[Problem]:
     """What pydantic would not say well: unknown keys, and truth values where a number is meant."""
     for key, value in values.items():
         here = (*path, key)
         field = model.model_fields.get(key)
         if field is None:
-            yield Problem(here, value, "no such option", suggest(str(key), model, root))
+            yield _unknown(here, value, model, root)
         elif isinstance(value, bool) and not admits_bool(field.annotation):
             yield Problem(here, value, f"expected {takes(field)}", _example(here, field))
         else:
             yield from _walk_inside(field, value, here, root)
 
 
-def _walk_inside(field: FieldInfo, value: Any, path: Path, root: type[BaseModel]) -> Iterator[Problem]:
+def _walk_inside(field: FieldInfo, value: Any, path: Place, root: type[BaseModel]) -> Iterator[Problem]:
     inner = models_in(field.annotation)
     items = enumerate(value) if isinstance(value, list) else [(None, value)]
     for index, item in items:
@@ -41,45 +46,58 @@ def _walk_inside(field: FieldInfo, value: Any, path: Path, root: type[BaseModel]
             yield from _walk(inner[0], item, path if index is None else (*path, index), root)
 
 
+def _unknown(path: Place, value: Any, model: type[BaseModel], root: type[BaseModel]) -> Problem:
+    key = str(path[-1])
+    shown = "(not shown)" if key.lower().endswith(_SECRET_WORDS) else value
+    if is_newer(key):
+        return Problem(path, shown, "an option of a newer Axolotl than regrow follows, or of a plugin; not yet supported", "remove it")
+    return Problem(path, shown, "no such option", suggest(key, model, root))
+
+
 def suggest(key: str, model: type[BaseModel], root: type[BaseModel]) -> str:
     """The nearest options for a name that is none: those valid at its depth first, then those of other depths."""
-    here = difflib.get_close_matches(key.lower().replace("-", "_"), model.model_fields, n=2, cutoff=0.7)
+    name, elsewhere = key.lower().replace("-", "_"), option_places(root)
+    if name not in model.model_fields and name in elsewhere:
+        return f"`{name}` belongs at `{elsewhere[name]}`"
+    here = difflib.get_close_matches(name, model.model_fields, n=2, cutoff=_NEAR)
+    here = here or [field for field in model.model_fields if len(name) > 3 and field.startswith(name)][:3]
     if here:
         return "did you mean " + " or ".join(f"`{name}`" for name in here) + "?"
-    elsewhere = option_places(root)
-    if key in elsewhere:
-        return f"`{key}` belongs at `{elsewhere[key]}`"
-    near = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name, elsewhere, n=1, cutoff=_NEAR)
     return f"did you mean `{elsewhere[near[0]]}`?" if near else "`regrow explain` lists the options there are"
 
 
 def option_places(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Every option name with its dotted place: the shallowest, and there the first."""
+    """Every option name with its dotted place: the shallowest, and there the first, `datasets` before what resembles it."""
     places = {name: prefix + name for name in model.model_fields}
-    for name, field in model.model_fields.items():
+    for name, field in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
         for inner in models_in(field.annotation):
             for inner_name, place in option_places(inner, f"{prefix}{name}.").items():
                 places.setdefault(inner_name, place)
     return places
 
 
-def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: set[Path]) -> list[Problem]:
+def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: set[Place]) -> list[Problem]:
     try:
         model.model_validate(values)
     except ValidationError as error:
-        found = {
-            _locate(detail["loc"], values, detail["type"] == "missing"): detail
-            for detail in error.errors()
-            if detail["type"] != "extra_forbidden"
-        }
+        found = {_locate(detail["loc"], values, detail["type"] == "missing"): detail for detail in error.errors()}
+        # Of a union, pydantic reports every member; the one that got furthest is the one that was meant.
         deepest = [path for path in found if not any(other != path and other[: len(path)] == path for other in found)]
-        return [_problem(model, path, values, found[path]) for path in deepest if path not in known]
+        told = [path for path in deepest if path not in known and found[path]["type"] != "extra_forbidden"]
+        return [_problem(model, path, values, found[path]) for path in told if not _is_later(model, path, values)]
     return []
 
 
-def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Path:
+def _is_later(model: type[BaseModel], path: Place, values: Any) -> bool:
+    """Such values get a message of their own, see :mod:`pipeline.options.reading.statuses`."""
+    field = field_at(model, path)
+    return field is not None and facts_of(field).is_later(value_at(values, path))
+
+
+def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Place:
     """Pydantic's location without the names of union members that it puts between."""
-    path: Path = ()
+    path: Place = ()
     for part in location:
         inside = value_at(values, (part,))
         if inside is not MISSING:
@@ -87,19 +105,17 @@ def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Path
     return (*path, location[-1]) if missing else path
 
 
-def _problem(model: type[BaseModel], path: Path, values: Any, detail: Any) -> Problem:
+def _problem(model: type[BaseModel], path: Place, values: Any, detail: Any) -> Problem:
     field = field_at(model, path)
     if field is None:
         return Problem(path, values, detail["msg"], "see `regrow explain`")
     if detail["type"] == "missing":
         return Problem(path, MISSING, "required", f"add `{path[-1]}: …`, {takes(field)}: {field.description}")
-    if detail["type"] == "value_error":
-        wrong, _, works = str(detail["ctx"]["error"]).partition("; ")
-        return Problem(path, value_at(values, path), wrong, works or _example(path, field))
-    return Problem(path, value_at(values, path), f"expected {takes(field)}", _example(path, field))
+    found = "(not shown)" if facts_of(field).secret else value_at(values, path)
+    return Problem(path, found, f"expected {takes(field)}", _example(path, field))
 
 
-def field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
+def field_at(model: type[BaseModel], path: Place) -> FieldInfo | None:
     """The field that decides what may stand at ``path``."""
     field: FieldInfo | None = None
     models = [model]
@@ -110,7 +126,7 @@ def field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
     return field
 
 
-def value_at(values: Any, path: Path) -> Any:
+def value_at(values: Any, path: Place) -> Any:
     """The value at ``path``, or :data:`MISSING`."""
     for part in path:
         try:
@@ -120,7 +136,7 @@ def value_at(values: Any, path: Path) -> Any:
     return values
 
 
-def _example(path: Path, field: FieldInfo) -> str:
+def _example(path: Place, field: FieldInfo) -> str:
     if field.is_required() or field.default is None or isinstance(field.default, BaseModel | dict | list):
         return f"{field.description}" if field.description else f"see `regrow explain {dotted(path)}`"
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default

@@ -1,0 +1,120 @@
+"""Defaults that depend on other options, on the machine or on the data: all of them, in the order they are decided.
+
+``settled`` are those that other options alone decide; they are part of what a stage reads. The others are decided when a
+stage runs, by the rule that is told here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.options.hardware import Machine
+from pipeline.options.views import RecipeOptions
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The value of an option that the file leaves open, and why it has it."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+Decision = Callable[[RecipeOptions, Machine], Iterator[Decided]]
+
+
+def settled(options: RecipeOptions) -> dict[str, Any]:
+    """Values that other options decide, by top-level key."""
+    return {found.key: found.value for decide in SETTLED for found in decide(options)}
+
+
+def decisions(options: RecipeOptions, machine: Machine) -> dict[str, Decided]:
+    """Every dependent default of a file, by key, in the order of :data:`SETTLED` and :data:`WHEN_RUN`."""
+    found = [item for decide in SETTLED for item in decide(options)]
+    found += [item for decide in WHEN_RUN for item in decide(options, machine)]
+    return {item.key: item for item in found}
+
+
+def template_of_text(options: RecipeOptions) -> Iterator[Decided]:
+    """Jinja text alone is meant to be used."""
+    if options.chat_template is None and options.chat_template_jinja is not None:
+        yield Decided("chat_template", "jinja", "chat_template_jinja is set")
+
+
+SETTLED: tuple[Callable[[RecipeOptions], Iterator[Decided]], ...] = (template_of_text,)
+
+
+def tokenizer_of_model(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """A model comes with its tokenizer and template."""
+    if options.tokenizer_config is None:
+        yield Decided("tokenizer_config", options.base_model, "base_model, when not set")
+    if options.chat_template is None and options.chat_template_jinja is None:
+        yield Decided("chat_template", "tokenizer_default", "the tokenizer's own, when it has one")
+
+
+def turns_to_train(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """Answers are trained."""
+    for index, entry in enumerate(options.datasets):
+        if entry.type in ("completion", "alpaca"):
+            continue
+        if entry.roles_to_train is None:
+            yield Decided(f"datasets.{index}.roles_to_train", ["assistant"], "answers are trained")
+        if entry.message_property_mappings is None:
+            yield Decided(f"datasets.{index}.message_property_mappings", {"role": "role", "content": "content"}, "the usual names")
+
+
+def precision(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """bf16 where the hardware has it. On a CPU its products are emulated, many times slower than fp32."""
+    if options.bf16 != "auto":
+        return
+    if options.fp16:
+        yield Decided("bf16", False, "fp16 is true")
+    elif machine.gpu:
+        yield Decided("bf16", "true if the GPU has bf16, else false (fp32)", "auto, on a GPU")
+    else:
+        yield Decided("bf16", False, "auto, and there is no GPU here: fp32")
+
+
+def adapted_modules(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """PEFT knows the attention layers of common architectures."""
+    if options.adapter is not None and options.lora_target_modules is None:
+        what = "all linear layers except the output head" if options.lora_target_linear else "PEFT's choice for the architecture"
+        yield Decided("lora_target_modules", what, "lora_target_linear" if options.lora_target_linear else "when no module is named")
+
+
+def attention(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """PyTorch's own kernel works everywhere."""
+    if options.attn_implementation is None:
+        yield Decided("attn_implementation", "sdpa", "works on every machine")
+
+
+def warmup(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """A short warm-up, unless the file says how long."""
+    if options.warmup_steps is None and options.warmup_ratio is None:
+        steps = "3 % of the steps, at most 100" if options.max_steps is None else _warmup_steps(options.max_steps)
+        yield Decided("warmup_steps", steps, "3 % of the steps, at most 100, when neither warm-up key is set")
+
+
+def _warmup_steps(steps: int) -> int:
+    """One step of warm-up would be none."""
+    default = min(int(0.03 * steps), 100)
+    return 2 if default == 1 else default
+
+
+def logging(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """About two hundred lines per run, and never sparser than every tenth step."""
+    if options.logging_steps is None:
+        steps = "0.5 % of the steps, from 1 to 10" if options.max_steps is None else max(1, min(int(0.005 * options.max_steps), 10))
+        yield Decided("logging_steps", steps, "0.5 % of the steps, at least 1, at most 10")
+
+
+def checkpoints(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """One checkpoint per epoch, unless the file says when."""
+    if options.save_steps is None:
+        yield Decided("save_steps", "the steps of one epoch", "one checkpoint per epoch, when not set")
+
+
+WHEN_RUN: tuple[Decision, ...] = (tokenizer_of_model, turns_to_train, precision, adapted_modules, attention, warmup, logging, checkpoints)

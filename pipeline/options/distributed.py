@@ -1,0 +1,74 @@
+"""Several GPUs and machines. Read by train."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pipeline.options.schema import Group, Nested, not_yet, refused, renamed
+
+StateDict = Literal["FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"]
+_GPUS = "several CUDA GPUs"
+_LAUNCHER = "the launcher sets it"
+
+
+class DataParallel(Group):
+    """torch DistributedDataParallel."""
+
+    world_size: int | None = refused("Number of processes.", _LAUNCHER, "start it with accelerate or torchrun", idle=(1,))
+    local_rank: int | None = refused("Number of this process on its machine.", _LAUNCHER, "start it with accelerate or torchrun", idle=(0,))
+    ddp: bool | None = not_yet("Train on several devices with whole copies of the model.", execution=True)
+    ddp_timeout: int | None = not_yet("Seconds until a collective operation fails.", execution=True, idle=(), ge=1)
+    ddp_bucket_cap_mb: int | None = not_yet("Size of gradient buckets, in MiB.", execution=True, idle=(), ge=1)
+    ddp_broadcast_buffers: bool | None = not_yet("Send buffers from the first process before each forward pass.", idle=())
+    ddp_find_unused_parameters: bool | None = not_yet("Look for parameters that had no part in the loss.")
+
+
+class DeepSpeed(Group):
+    """DeepSpeed ZeRO."""
+
+    deepspeed: str | dict[str, Any] | None = not_yet(
+        "DeepSpeed settings, or the JSON file that holds them.", needs=f"{_GPUS} and deepspeed", idle=({}, "")
+    )
+    deepcompile: bool | None = not_yet("DeepSpeed's compiler.", needs=f"{_GPUS} and deepspeed")
+
+
+class Fsdp(Nested):
+    """Settings of FullyShardedDataParallel. A prefix fsdp_ is taken off."""
+
+    activation_checkpointing: bool | None = not_yet("Recompute activations inside the shards.")
+    offload_params: bool | None = not_yet("Keep shards in RAM while they are not used.")
+    sync_module_states: bool | None = not_yet("Send the weights of the first process to all others at the start.", idle=(True,))
+    cpu_ram_efficient_loading: bool | None = not_yet("Read the weights in one process only.", idle=(True, False))
+    cpu_offload_pin_memory: bool | None = not_yet("Page-locked memory for offloaded shards.", idle=(True,))
+    use_orig_params: bool | None = not_yet("FSDP 1: keep the parameters as they are.", idle=())
+    state_dict_type: StateDict | None = not_yet("Form of checkpoints.", idle=())
+    final_state_dict_type: StateDict | None = not_yet("Form of the final weights.", idle=())
+    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP"] | None = not_yet("What is wrapped.", idle=())
+    transformer_layer_cls_to_wrap: str | None = not_yet("Class of the layers that are wrapped.")
+    reshard_after_forward: bool | None = not_yet("FSDP 2: free gathered weights after the forward pass.", idle=())
+    mixed_precision_policy: str | None = not_yet("FSDP 2: number formats.")
+
+
+class ShardedDataParallel(Group):
+    """FullyShardedDataParallel."""
+
+    fsdp: list[str] | None = not_yet("Old switch; fsdp_config is enough.", needs=_GPUS, idle=([],))
+    fsdp_config: Fsdp | None = not_yet("Shard weights, gradients and optimizer over all GPUs.", needs=_GPUS, idle=({},))
+    fsdp_version: Literal[1, 2] | None = not_yet("FSDP 1, or FSDP 2, which is recommended.", needs=_GPUS, idle=())
+    fsdp_final_state_dict_type: StateDict | None = renamed("fsdp_config.final_state_dict_type")
+
+
+class Mesh(Group):
+    """Devices in several dimensions; their product is the number of processes."""
+
+    dp_shard_size: int | None = not_yet("Processes among which weights are sharded.", needs=_GPUS, idle=(1,), ge=1)
+    dp_replicate_size: int | None = not_yet("Copies of these.", needs=_GPUS, idle=(1,), ge=1)
+    tensor_parallel_size: int | None = not_yet("Processes that share each layer.", needs=_GPUS, idle=(1,), ge=1)
+    context_parallel_size: int | None = not_yet(
+        "Processes that share each sequence.", needs=f"{_GPUS} and ring-flash-attn", idle=(1,), ge=1
+    )
+    sequence_parallel_degree: int | None = renamed("context_parallel_size")
+    heads_k_stride: int | None = not_yet("Key heads that are exchanged at a time; default 1.", idle=(1,), ge=1)
+    ring_attn_func: Literal["varlen_llama3", "batch_ring", "batch_zigzag", "batch_stripe"] | None = not_yet(
+        "Form of ring attention.", idle=()
+    )

@@ -1,0 +1,21 @@
+"""Rules between options: small pure functions, all in one list.
+
+A rule takes the options and yields what breaks it: which keys, what is wrong, what would work. A rule about options that
+are not supported yet is checked all the same: it holds as soon as they are.
+"""
+
+from __future__ import annotations
+
+from pipeline.options.rules.advice import ADVICE
+from pipeline.options.rules.broken import Broken, Rule
+from pipeline.options.rules.cadence import CADENCE
+from pipeline.options.rules.data import DATA
+from pipeline.options.rules.learning import LEARNING
+from pipeline.options.rules.machine import MACHINE
+from pipeline.options.rules.packing import PACKING
+from pipeline.options.rules.preference import PREFERENCE
+
+RULES: tuple[Rule, ...] = (*DATA, *PACKING, *CADENCE, *LEARNING, *MACHINE, *PREFERENCE)
+"""Broken, the file is refused."""
+
+__all__ = ["ADVICE", "RULES", "Broken", "Rule"]

@@ -1,0 +1,35 @@
+"""What a rule says when a file breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.options.reading.source import Place
+from pipeline.options.views import RecipeOptions
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that a file breaks. The message points at the first of ``keys`` that the file holds."""
+
+    keys: tuple[Place, ...]
+    wrong: str
+    works: str
+
+
+Rule = Callable[[RecipeOptions], Iterator[Broken]]
+
+
+def broken(keys: str, wrong: str, works: str) -> Broken:
+    """``keys``: dotted places, separated by spaces, the one to point at first."""
+    return Broken(tuple(_path(key) for key in keys.split()), wrong, works)
+
+
+def _path(key: str) -> Place:
+    return tuple(int(part) if part.isdigit() else part for part in key.split("."))
+
+
+def is_set(options: RecipeOptions, *keys: str) -> bool:
+    """Whether the file itself gives all of ``keys``."""
+    return options.model_fields_set.issuperset(keys)

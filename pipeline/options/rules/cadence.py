@@ -1,0 +1,149 @@
+"""Rules about batches, checkpoints and evaluation while training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.options.rules.broken import Broken, broken, is_set
+from pipeline.options.views import RecipeOptions
+
+
+def two_batch_sizes_give_the_third(options: RecipeOptions) -> Iterator[Broken]:
+    """``batch_size`` and accumulation say the same thing."""
+    if options.batch_size is not None and is_set(options, "gradient_accumulation_steps"):
+        yield broken(
+            "batch_size gradient_accumulation_steps",
+            "gradient_accumulation_steps is set too, and each gives the other",
+            "remove batch_size",
+        )
+    elif options.batch_size is not None and options.batch_size % options.micro_batch_size:
+        wrong = f"not a multiple of micro_batch_size {options.micro_batch_size}"
+        yield broken(
+            "batch_size micro_batch_size",
+            wrong,
+            f"write {max(1, options.batch_size // options.micro_batch_size) * options.micro_batch_size}",
+        )
+
+
+def one_warmup(options: RecipeOptions) -> Iterator[Broken]:
+    """Warm-up is a number of steps or a share of them."""
+    if options.warmup_steps is not None and options.warmup_ratio is not None:
+        yield broken("warmup_ratio warmup_steps", "warmup_steps is set too, and both say how long warm-up lasts", "remove one of them")
+
+
+def warmup_ends(options: RecipeOptions) -> Iterator[Broken]:
+    """After warm-up something must be left."""
+    if options.max_steps is not None and (options.warmup_steps or 0) >= options.max_steps > 1:
+        wrong = f"max_steps is {options.max_steps}, so the peak learning rate is never used"
+        yield broken("warmup_steps max_steps", wrong, f"write less than {options.max_steps}")
+
+
+def one_save_cadence(options: RecipeOptions) -> Iterator[Broken]:
+    """Checkpoints come after steps, per epoch, or by strategy."""
+    yield from _one_cadence(options, "save_steps", "saves_per_epoch", "save_strategy")
+
+
+def one_evaluation_cadence(options: RecipeOptions) -> Iterator[Broken]:
+    """Evaluations come after steps, per epoch, or by strategy."""
+    yield from _one_cadence(options, "eval_steps", "evals_per_epoch", "eval_strategy")
+
+
+def _one_cadence(options: RecipeOptions, steps: str, per_epoch: str, strategy: str) -> Iterator[Broken]:
+    has_steps, has_rate, how = getattr(options, steps) is not None, bool(getattr(options, per_epoch)), getattr(options, strategy)
+    if has_steps and has_rate:
+        yield broken(f"{per_epoch} {steps}", f"{steps} is set too, and both say how often", "remove one of them")
+    if has_steps and how not in (None, "steps", "best"):
+        yield broken(f"{strategy} {steps}", f"{steps} is set too, which means `steps`", f"remove {steps}, or write `{strategy}: steps`")
+    if has_rate and how not in (None, "steps"):
+        yield broken(f"{strategy} {per_epoch}", f"{per_epoch} is set too, which is counted in steps", f"remove {strategy}")
+    if how == "steps" and not has_steps and not has_rate:
+        yield broken(f"{strategy} {steps}", f"{steps} does not say after how many steps", f"add {steps}, for example 100")
+
+
+def evaluation_has_rows(options: RecipeOptions) -> Iterator[Broken]:
+    """Without held-out rows nothing can be measured."""
+    if not (options.val_set_size or options.test_datasets):
+        for key in _evaluation_keys(options):
+            yield broken(f"{key} val_set_size", "there are no rows to evaluate on", "add `val_set_size: 0.05`, or test_datasets")
+
+
+def _evaluation_keys(options: RecipeOptions) -> list[str]:
+    keys = ["eval_steps", "evals_per_epoch", "metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"]
+    return [key for key in keys if getattr(options, key)] + (["eval_strategy"] if options.eval_strategy not in (None, "no") else [])
+
+
+def best_needs_a_metric(options: RecipeOptions) -> Iterator[Broken]:
+    """Something must say what best means."""
+    if options.save_strategy == "best" and options.metric_for_best_model is None:
+        yield broken("save_strategy metric_for_best_model", "metric_for_best_model is not set", "add `metric_for_best_model: eval_loss`")
+
+
+def best_is_saved(options: RecipeOptions) -> Iterator[Broken]:
+    """The best model can be given back only if it was saved when it was measured."""
+    if options.load_best_model_at_end and not _saves_what_it_measures(options):
+        wrong = "checkpoints are not written where the evaluation happens, so the best model would be lost"
+        yield broken("load_best_model_at_end save_steps eval_steps", wrong, "set eval_steps, and save_steps to it or a multiple of it")
+
+
+def _saves_what_it_measures(options: RecipeOptions) -> bool:
+    if options.eval_steps is not None and options.save_steps is not None:
+        return float(options.save_steps) % float(options.eval_steps) == 0
+    if options.evals_per_epoch and options.saves_per_epoch:
+        return options.evals_per_epoch % options.saves_per_epoch == 0
+    return options.eval_strategy == "epoch" and options.save_strategy in (None, "epoch") and options.save_steps is None
+
+
+def stopping_early_measures(options: RecipeOptions) -> Iterator[Broken]:
+    """Patience counts evaluations."""
+    if options.early_stopping_patience is not None and not (
+        options.eval_steps or options.evals_per_epoch or options.eval_strategy not in (None, "no")
+    ):
+        yield broken(
+            "early_stopping_patience eval_steps",
+            "it counts evaluations, and there are none while training",
+            "add eval_steps or evals_per_epoch",
+        )
+
+
+def better_has_a_direction(options: RecipeOptions) -> Iterator[Broken]:
+    """A smaller loss is better."""
+    metric = options.metric_for_best_model or ""
+    if options.greater_is_better is not None and options.greater_is_better == ("loss" in metric or "perplexity" in metric) and metric:
+        yield broken(
+            "greater_is_better metric_for_best_model",
+            f"for {metric} it is the other way",
+            f"write `greater_is_better: {str(not options.greater_is_better).lower()}`",
+        )
+
+
+def trigger_is_a_name(options: RecipeOptions) -> Iterator[Broken]:
+    """The trigger file is looked for in one folder."""
+    wanted = options.dynamic_checkpoint
+    if wanted is not None and "/" in wanted.trigger_file_path:
+        yield broken(
+            "dynamic_checkpoint.trigger_file_path",
+            "a path; it is the name of a file in one folder",
+            f"write {wanted.trigger_file_path.rpartition('/')[2]}",
+        )
+
+
+def benchmark_is_named(options: RecipeOptions) -> Iterator[Broken]:
+    """There is no default benchmark."""
+    if options.do_bench_eval and options.bench_dataset is None:
+        yield broken("do_bench_eval bench_dataset", "bench_dataset is not set", "name a benchmark")
+
+
+CADENCE = (
+    two_batch_sizes_give_the_third,
+    one_warmup,
+    warmup_ends,
+    one_save_cadence,
+    one_evaluation_cadence,
+    evaluation_has_rows,
+    best_needs_a_metric,
+    best_is_saved,
+    stopping_early_measures,
+    better_has_a_direction,
+    trigger_is_a_name,
+    benchmark_is_named,
+)

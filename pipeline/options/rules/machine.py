@@ -1,0 +1,131 @@
+"""Rules about number formats, memory, kernels and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.options.rules.broken import Broken, broken
+from pipeline.options.views import RecipeOptions
+
+
+def one_precision(options: RecipeOptions) -> Iterator[Broken]:
+    """The model is computed in one number format."""
+    formats = [key for key in ("bf16", "fp16", "fp8", "bfloat16", "float16") if getattr(options, key) is True]
+    if len(formats) > 1:
+        first, second = formats[0], formats[1]
+        yield broken(
+            f"{second} {first}",
+            f"{first} is true too, and the model is computed in one format",
+            f"write `{second}: false`, or `{first}: false`",
+        )
+
+
+def gathered_in_8_bits_under_fsdp_2(options: RecipeOptions) -> Iterator[Broken]:
+    """The exchange belongs to FSDP 2."""
+    if options.fp8_enable_fsdp_float8_all_gather and options.fsdp_version != 2:
+        yield broken(
+            "fp8_enable_fsdp_float8_all_gather fsdp_version", "it belongs to FSDP 2", "add fsdp_config and `fsdp_version: 2`, or remove it"
+        )
+
+
+def offloading_recomputes(options: RecipeOptions) -> Iterator[Broken]:
+    """What is offloaded are the inputs of recomputed layers."""
+    if options.activation_offloading and not options.gradient_checkpointing:
+        yield broken(
+            "activation_offloading gradient_checkpointing",
+            "only inputs of recomputed layers are offloaded",
+            "add `gradient_checkpointing: true`",
+        )
+
+
+def one_loss_kernel(options: RecipeOptions) -> Iterator[Broken]:
+    """The loss is computed in one way."""
+    if options.chunked_cross_entropy and options.flash_attn_cross_entropy:
+        yield broken("flash_attn_cross_entropy chunked_cross_entropy", "chunked_cross_entropy is set too", "remove one of them")
+
+
+def scaled_softmax_is_flexible(options: RecipeOptions) -> Iterator[Broken]:
+    """Only FlexAttention lets scores be changed."""
+    if options.scaling_softmax and options.attn_implementation in (None, "sdpa", "eager"):
+        yield broken(
+            "scaling_softmax attn_implementation", "only FlexAttention can scale scores", "write `attn_implementation: flex_attention`"
+        )
+
+
+def one_memory_limit(options: RecipeOptions) -> Iterator[Broken]:
+    """Both say how much memory may be used."""
+    if options.max_memory and options.gpu_memory_limit is not None:
+        yield broken("gpu_memory_limit max_memory", "max_memory is set too", "remove one of them")
+
+
+def one_way_to_shard(options: RecipeOptions) -> Iterator[Broken]:
+    """DeepSpeed and FSDP both shard."""
+    if options.deepspeed and (options.fsdp or options.fsdp_config is not None):
+        yield broken("deepspeed fsdp_config", "FSDP is set too, and both shard the model", "remove one of them")
+
+
+def deepcompile_compiles_deepspeed(options: RecipeOptions) -> Iterator[Broken]:
+    """It is a part of DeepSpeed."""
+    if options.deepcompile and not options.deepspeed:
+        yield broken("deepcompile deepspeed", "deepspeed is not set", "set it, or remove deepcompile")
+
+
+def unpinned_only_when_offloaded(options: RecipeOptions) -> Iterator[Broken]:
+    """The setting is about offloaded shards of FSDP 2."""
+    config = options.fsdp_config
+    if config is not None and config.cpu_offload_pin_memory is False and not (options.fsdp_version == 2 and config.offload_params):
+        wrong = "it is about shards that FSDP 2 offloads"
+        yield broken("fsdp_config.cpu_offload_pin_memory", wrong, "add `fsdp_version: 2` and `offload_params: true`, or remove it")
+
+
+def sharded_few_bits_learn_no_preferences(options: RecipeOptions) -> Iterator[Broken]:
+    """The reference model cannot be made from shards in few bits."""
+    few_bits = options.load_in_8bit or options.load_in_4bit
+    if options.fsdp_version == 2 and few_bits and options.rl in ("dpo", "kto", "orpo", "ipo"):
+        wrong = f"FSDP 2 with few bits does not work with rl: {options.rl}"
+        yield broken("fsdp_version rl load_in_4bit load_in_8bit", wrong, "use DeepSpeed, or hold the base model in 16 bits")
+
+
+def contexts_divide_the_sequence(options: RecipeOptions) -> Iterator[Broken]:
+    """Each process gets an equal part of a sequence."""
+    size = options.context_parallel_size or 1
+    if size == 1:
+        return
+    if options.sequence_len % size:
+        yield broken(
+            "context_parallel_size sequence_len",
+            f"sequence_len {options.sequence_len} is not a multiple of it",
+            f"write a sequence_len such as {-(-options.sequence_len // size) * size}",
+        )
+    if options.sample_packing and options.micro_batch_size > 1:
+        yield broken(
+            "micro_batch_size context_parallel_size", "context parallelism packs one long row per device", "write `micro_batch_size: 1`"
+        )
+    if options.attn_implementation in (None, "sdpa", "eager"):
+        yield broken(
+            "context_parallel_size attn_implementation",
+            "ring attention needs FlashAttention",
+            "write `attn_implementation: flash_attention_2`",
+        )
+
+
+def tiles_under_sharding_match(options: RecipeOptions) -> Iterator[Broken]:
+    """FSDP 1 moves weights between the pieces of an MLP."""
+    if options.tiled_mlp and options.fsdp_config is not None and options.fsdp_version != 2:
+        yield broken("tiled_mlp fsdp_version", "it does not work with FSDP 1", "write `fsdp_version: 2`")
+
+
+MACHINE = (
+    one_precision,
+    gathered_in_8_bits_under_fsdp_2,
+    offloading_recomputes,
+    one_loss_kernel,
+    scaled_softmax_is_flexible,
+    one_memory_limit,
+    one_way_to_shard,
+    deepcompile_compiles_deepspeed,
+    unpinned_only_when_offloaded,
+    sharded_few_bits_learn_no_preferences,
+    contexts_divide_the_sequence,
+    tiles_under_sharding_match,
+)

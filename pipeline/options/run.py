@@ -1,0 +1,35 @@
+"""How a run starts, goes on and is extended."""
+
+from __future__ import annotations
+
+from pipeline.options.schema import Group, not_yet, refused
+
+
+class Run(Group):
+    """Read by train."""
+
+    resume_from_checkpoint: str | None = not_yet("Folder of the checkpoint to go on from, instead of the newest one of the same identity.")
+    auto_resume_from_checkpoints: bool | None = not_yet(
+        "Go on from the newest checkpoint after an interruption. A killed run of the same identity always does; false is the wish not to.",
+        idle=(True,),
+    )
+    trainer_cls: str | None = not_yet("Dotted path of a trainer class of your own.")
+    plugins: list[str] | None = not_yet("Dotted paths of plugin classes.", idle=([],))
+
+
+class Invocation(Group):
+    """Read by configure alone."""
+
+    strict: bool | None = refused(
+        "In Axolotl: whether the command line may add keys that the file lacks.", "unknown keys are always an error here", default=False
+    )
+    output_dir: str | None = refused(
+        "In Axolotl: the folder of checkpoints and final weights.",
+        "artifacts live under data/, each published whole (the final model is data/merged)",
+        "remove the line; copy data/merged where you want it after `dvc repro`",
+        idle=("./model-out",),
+    )
+    axolotl_config_path: str | None = refused("In Axolotl: where the config was loaded from.", "the loader sets it, not the file")
+    is_preprocess: bool | None = refused(
+        "In Axolotl: set while `preprocess` runs.", "a command sets it, not the file", "run `regrow tokenize`"
+    )

@@ -1,0 +1,189 @@
+"""What `regrow check`, `explain`, `schema` and the reference print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import RegrowError
+from pipeline.options.catalogue import catalogue
+from pipeline.options.check import check, resolve
+from pipeline.options.explain import explain, list_options
+from pipeline.options.hardware import Machine, this_machine
+from pipeline.options.json_schema import HEADER, json_schema, json_schema_text
+from pipeline.options.reference import reference
+from pipeline.options.rules import ADVICE, RULES
+from pipeline.options.views import RecipeOptions
+from tests.options.configs import GOOD, accepted
+from tests.options.test_mutations import WHOLE, render
+
+ROOT = Path(__file__).parents[2]
+CPU, GPU = Machine(gpu=False, cpus=4), Machine(gpu=True, cpus=4)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_check_says_so_when_all_is_well(tmp_path: Path) -> None:
+    assert check(write(tmp_path, GOOD), machine=CPU).endswith("params.yaml: no problems.")
+
+
+def test_check_warns_of_old_names_and_keys_without_effect(tmp_path: Path) -> None:
+    told = check(write(tmp_path, GOOD + "sdp_attention: true\nlora_r: 4\n"), machine=CPU)
+    assert "warning: params.yaml:6: sdp_attention" in told and "warning: params.yaml:7: lora_r" in told
+
+
+def test_check_says_what_is_needed_and_not_here(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "fp16: true\n")
+    assert "params.yaml:6: fp16: true needs a CUDA GPU" in check(path, machine=CPU)
+    assert "needs" not in check(path, machine=GPU)
+    bare = type("Bare", (Machine,), {"has_package": lambda self, name: False})()
+    told = check(write(tmp_path, GOOD.replace("./base", "./model.gguf") + "quantize: {formats: [int8]}\n"), machine=bare)
+    assert "params.yaml:1: base_model" in told and "regrow[gguf]" in told
+    assert "params.yaml:6: quantize.formats" in told and "regrow[int8]" in told
+
+
+def test_resolved_gives_every_value_and_why() -> None:
+    found = {item.key: item for item in resolve(accepted(GOOD + "max_steps: 1000\nadapter: lora\n"), CPU)}
+    assert (found["bf16"].value, found["bf16"].reason) == (False, "auto, and there is no GPU here: fp32")
+    assert (found["learning_rate"].value, found["learning_rate"].reason) == (2e-4, "params.yaml:5")
+    assert (found["sequence_len"].value, found["sequence_len"].reason) == (512, "default")
+    assert (found["datasets.0.type"].value, found["datasets.0.roles_to_train"].value) == ("chat_template", ["assistant"])
+    assert [found[key].value for key in ("warmup_steps", "logging_steps", "attn_implementation", "tokenizer_config")] == [
+        30,
+        5,
+        "sdpa",
+        "./base",
+    ]
+    leaves = {option.place.replace("datasets.", "datasets.0.") for option in catalogue().values() if option.facts.is_read}
+    groups = {"datasets", "pack", "merge", "quantize", "eval"} | {place for place in leaves if place.startswith("special_tokens.")}
+    assert found.keys() == leaves - groups
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "logging"), [(10, 0, 1), (40, 2, 1), (70, 2, 1), (100, 3, 1), (2000, 60, 10), (100_000, 100, 10)]
+)
+def test_warmup_and_logging_follow_the_steps(steps: int, warmup: int, logging: int) -> None:
+    found = {item.key: item.value for item in resolve(accepted(GOOD + f"max_steps: {steps}\n"), CPU)}
+    assert (found["warmup_steps"], found["logging_steps"]) == (warmup, logging)
+
+
+def test_resolved_on_a_gpu() -> None:
+    found = {item.key: item.value for item in resolve(accepted(GOOD), GPU)}
+    assert str(found["bf16"]).startswith("true if the GPU has bf16")
+    assert {item.key: item.value for item in resolve(accepted(GOOD + "fp16: true\n"), GPU)}["bf16"] is False
+
+
+def test_no_gpu_is_seen_when_it_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not this_machine().gpu and this_machine().cpus >= 1
+
+
+def test_explain_tells_all_of_an_option() -> None:
+    told = explain("sample_packing")
+    for part in (
+        "never attend to each other",
+        "true or false",
+        "default   false",
+        "works",
+        "read by   pack",
+        "reruns    pack; then",
+        "pairs are not packed",
+    ):
+        assert part in told
+    assert "datasets.type" in explain("type") and "pretraining_dataset.type" in explain("type")
+    assert "not yet   qlora" in explain("adapter")
+    assert "write `lora_mlp_kernel`" in explain("unsloth_lora_mlp")
+    assert explain("model_type").startswith("model_type\n  An old name of `type_of_model`.")
+    assert "(it says how a stage runs, not what it writes)" in explain("dataset_num_proc")
+
+
+def test_every_option_can_be_explained() -> None:
+    assert all(explain(place).startswith(place) for place in catalogue())
+
+
+def test_every_rule_is_told_with_some_option() -> None:
+    told = "\n".join(explain(place) for place in catalogue() if "." not in place)
+    assert not [rule.__name__ for rule in (*RULES, *ADVICE) if rule.__name__.replace("_", " ") not in told]
+
+
+def test_explain_knows_what_was_meant() -> None:
+    with pytest.raises(RegrowError, match="sample_packing"):
+        explain("sample_packin")
+    with pytest.raises(RegrowError, match="newer Axolotl"):
+        explain("liger_rope")
+    with pytest.raises(RegrowError, match="lists all"):
+        explain("qqqqqq")
+
+
+def test_all_options_are_listed() -> None:
+    words = set(list_options().replace(",", " ").split())
+    assert RecipeOptions.model_fields.keys() <= words
+
+
+def test_the_reference_is_current() -> None:
+    assert (ROOT / "docs/options.md").read_text(encoding="utf-8") == reference(), "write it again: regrow schema --docs > docs/options.md"
+
+
+def test_the_reference_has_every_option_once() -> None:
+    rows = [line.split("`")[1] for line in reference().splitlines() if line.startswith("| `")]
+    assert sorted(rows) == sorted(catalogue())
+    assert {line.count(" | ") for line in reference().splitlines() if line.startswith("| `")} == {5}
+
+
+def test_the_json_schema_is_current() -> None:
+    assert (ROOT / "params.schema.json").read_text(encoding="utf-8") == json_schema_text(), (
+        "write it again: regrow schema > params.schema.json"
+    )
+
+
+def test_the_json_schema_says_what_editors_need() -> None:
+    schema = json.loads(json_schema_text())
+    properties = schema["properties"]
+    assert RecipeOptions.model_fields.keys() <= properties.keys() and schema["additionalProperties"] is False
+    assert sorted(schema["required"]) == ["base_model", "datasets", "learning_rate"]
+    assert properties["load_in_4bit"]["deprecated"] and properties["load_in_4bit"]["description"].startswith("Not yet supported.")
+    assert properties["unsloth_rope"]["description"].startswith("Refused: ") and properties["model_type"]["deprecated"]
+    assert not [name for name, found in properties.items() if not found.get("description")]
+    assert "deprecated" not in properties["sequence_len"] and properties["sequence_len"]["minimum"] == 2
+    assert '"facts"' not in json_schema_text() and HEADER.endswith("params.schema.json")
+    names = {reference["$ref"].split("/")[-1] for reference in _references(schema)}
+    assert names <= schema["$defs"].keys()
+
+
+def _references(node: object) -> list[dict[str, str]]:
+    if isinstance(node, dict):
+        return [found for value in node.values() for found in _references(value)] + ([node] if "$ref" in node else [])
+    return [found for item in node for found in _references(item)] if isinstance(node, list) else []
+
+
+def test_json_schema_is_the_same_every_time() -> None:
+    assert json_schema() == json_schema()
+
+
+def test_checking_is_quick_and_light(tmp_path: Path) -> None:
+    """60 lines in a new process: under 1.5 s of CPU, and none of the heavy libraries."""
+    text = render(WHOLE)
+    assert len(text.splitlines()) >= 60
+    code = "import sys, pathlib; from pipeline.options.check import check; print(check(pathlib.Path(sys.argv[1]), resolved=True))"
+    arguments = [sys.executable, "-X", "importtime", "-c", code, str(write(tmp_path, text))]
+    before = _children()
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert _children() - before < 1.5, "CPU seconds"
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "pydantic" in loaded and not loaded & {"torch", "transformers", "datasets", "trl", "numpy", "pyarrow", "peft"}
+    assert "no problems" in done.stdout
+
+
+def _children() -> float:
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
