@@ -43,12 +43,55 @@ def _open_stage(name: str):  # type: ignore[no-untyped-def]  # a Stage, which --
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(help="The config to check.")] = Path("params.yaml")) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(help="The config to check.")] = Path("params.yaml"),
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print every option's value and why it has it.")] = False,
+) -> None:
     """Check a config without running anything: every problem at once, each with its line."""
-    from pipeline.options.recipe import load_recipe
+    from pipeline.options.check import check as check_file
 
-    load_recipe(file)
-    typer.echo(f"{file}: no problems.")
+    typer.echo(check_file(file, resolved=resolved))
+
+
+@app.command()
+def explain(option: Annotated[str | None, typer.Argument(help="An option, such as val_set_size or quantize.formats.")] = None) -> None:
+    """What an option does, its default, which stages read it and rerun. Without one: all options there are."""
+    from pipeline.options.explain import explain as explain_option
+    from pipeline.options.explain import list_options
+
+    typer.echo(list_options() if option is None else explain_option(option))
+
+
+@app.command()
+def schema(docs: Annotated[bool, typer.Option("--docs", help="The option reference (docs/options.md) instead.")] = False) -> None:
+    """Print the JSON Schema of params.yaml (params.schema.json), which editors complete and check by."""
+    from pipeline.options.json_schema import json_schema_text
+    from pipeline.options.reference import reference
+
+    typer.echo(reference() if docs else json_schema_text(), nl=False)
+
+
+@app.command("import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def import_axolotl(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="An Axolotl config.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of standard output.")] = None,
+) -> None:
+    """Make a clean params.yaml of an Axolotl config with anchors, ${VARIABLES}, old names or overrides (--lora-r 8)."""
+    from pipeline.options.importer import import_config
+    from pipeline.options.recipe import read_text
+
+    imported = import_config(read_text(file), file.name, os.environ, context.args)
+    for change in imported.changes:
+        typer.echo(f"changed: {change}", err=True)
+    for problem in imported.remaining:
+        typer.echo(f"to do: {problem}", err=True)
+    if output is None:
+        typer.echo(imported.text, nl=False)
+    elif output.exists():
+        raise RegrowError(f"{output} exists already.", "Name another file, or move it away first.")
+    else:
+        output.write_text(imported.text, encoding="utf-8")
 
 
 @app.command()
@@ -59,7 +102,24 @@ def configure() -> None:
     from pipeline.project import find_project
 
     project = find_project()
-    write_options(project, load_recipe(project.params), [_open_stage(name) for name in STAGES])
+    recipe = load_recipe(project.params)
+    for warning in recipe.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    write_options(project, recipe, [_open_stage(name) for name in STAGES])
+
+
+@app.command()
+def plan() -> None:
+    """Which stages would run after your edits, and why, field by field. Changes nothing."""
+    from pipeline.options.recipe import load_recipe
+    from pipeline.plan import plan as make_plan
+    from pipeline.project import find_project
+
+    project = find_project()
+    lines = list(make_plan(project, load_recipe(project.params), [_open_stage(name) for name in STAGES]))
+    typer.echo(
+        "\n".join(lines) if lines else "Options, code and libraries are those of the last run. (`dvc status` looks at the data too.)"
+    )
 
 
 @app.command(hidden=True)

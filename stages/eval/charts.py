@@ -35,13 +35,14 @@ def interval_chart(name: str, title: str, scores: Mapping[str, Scores], measure:
         for position, (value, low, high) in enumerate(values.values()):
             colour = _COLOURS[position % len(_COLOURS)]
             axes.plot([low, high], [position, position], color=colour, linewidth=3, alpha=0.55, solid_capstyle="butt")
-            axes.plot([value], [position], "o", color=colour, markersize=8)
-            axes.text(1.02, position, f"{value:.{2 if is_share else 3}f}", va="center", transform=axes.get_yaxis_transform())
+            axes.plot([value], [position], "o", color=colour, markersize=8, clip_on=False, zorder=3)
+            axes.text(1.05, position, f"{value:.{2 if is_share else 3}f}", va="center", transform=axes.get_yaxis_transform())
         if reference is not None:
             axes.axvline(reference, color=INK, linewidth=1, linestyle=(0, (3, 3)))
         axes.set_xlim(0, limit)
         axes.set_ylim(len(values) - 0.5, -0.5)
         axes.set_yticks(range(len(values)), list(values))
+        axes.tick_params(axis="y", pad=9)  # room for a dot at 0
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
 

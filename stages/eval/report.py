@@ -123,6 +123,6 @@ def _data(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         data["marked"] = mark is not None
     if len(bins):
         fill = np.add.reduceat(bins.length, bins.offsets[:-1]) / capacity
-        edges = np.linspace(0, 1, 21).tolist()
+        edges = np.linspace(0, max(1.0, fill.max()), 21).tolist()
         data["fill"] = histogram("fill", "How full the training bins are", fill, edges, "share of sequence_len", "bins")
     return data

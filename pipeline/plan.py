@@ -1,0 +1,46 @@
+"""`regrow plan`: which stages would run, and why, field by field, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.configure import explain_difference, local_files, stage_document
+from pipeline.identity import read_lock
+from pipeline.options.recipe import Recipe
+from pipeline.project import Project
+from pipeline.stage import Stage
+
+
+def plan(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> Iterator[str]:
+    """A line per stage that would run and one per reason.
+
+    A stage surely runs when its own options, code or libraries differ from those of its last configuration, or when an
+    output is missing. It runs after another one only if what that one writes comes out different.
+    """
+    lock, changed = read_lock(project.lock), set[str]()
+    local_files(project, recipe)
+    for stage in stages:
+        reasons = list(_reasons(project, recipe, stage, lock))
+        upstream = [name for name in stage.reads if name in changed]
+        if reasons:
+            yield f"{stage.name}: runs"
+            yield from (f"    {reason}" for reason in reasons)
+        elif upstream:
+            yield f"{stage.name}: runs if {', '.join(f'data/{name}' for name in upstream)} {_change(upstream)}"
+        if reasons or upstream:
+            changed |= set(stage.writes)
+
+
+def _change(names: list[str]) -> str:
+    return "changes" if len(names) == 1 else "change"
+
+
+def _reasons(project: Project, recipe: Recipe, stage: Stage, lock: dict[str, str]) -> Iterator[str]:
+    missing = [f"data/{name}" for name in stage.writes if not (project.data / name).exists()]
+    if missing:
+        yield f"{', '.join(missing)} not there"
+    if not (project.options / f"{stage.name}.json").exists():
+        yield "never configured"
+        return
+    recorded = project.stage_options(stage.name)
+    yield from explain_difference(recorded, stage_document(project, recipe, stage, lock))
