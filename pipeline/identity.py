@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _BRINGS = {"transformers": ("tokenizers", "safetensors"), "trl": ("transformers"
 
 
 def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> dict[str, Any]:
-    """``code``: SHA-256 over the import closure of ``modules``; ``packages``: locked versions of what it imports.
+    """``code``: a digest per file of the import closure of ``modules``; ``packages``: locked versions of what it imports.
 
     Args:
         root: the repository; modules are found from here.
@@ -33,7 +34,7 @@ def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> d
     Raises:
         RegrowError: a module is not in the repository, or an import is neither there, in Python, nor in the lock.
     """
-    files: dict[str, Any] = {}
+    files: dict[str, str] = {}
     imported: set[str] = set()
     todo = list(modules)
     while todo:
@@ -44,16 +45,27 @@ def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> d
         name = path.relative_to(root).as_posix()
         if name in files or module.startswith(_NO_IDENTITY):
             continue
-        tree = ast.parse(path.read_bytes(), filename=name)
-        files[name] = digest_json(_normal_form(tree))
+        files[name], names = _read_module(path, module, path.stat().st_mtime_ns)
         files |= _data_files(root, path)
-        for found in _imports(tree, module, is_package=path.name == "__init__.py"):
+        for found in names:
             local = _longest_local(root, found)
             if local is None:
                 imported.add(found.split(".")[0])
             else:
                 todo += [local, *_parents(local)]
-    return {"code": digest_json(files), "packages": _locked_versions(imported, lock)}
+    return {"code": files, "packages": _locked_versions(imported, lock)}
+
+
+@lru_cache(maxsize=1024)
+def _read_module(path: Path, module: str, _changed: int) -> tuple[str, tuple[str, ...]]:
+    """Digest of a module's code and the absolute names it imports. Stages share modules; ``_changed`` is its time of change."""
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    return _shortened(digest_json(_normal_form(tree))), tuple(_imports(tree, module, is_package=path.name == "__init__.py"))
+
+
+def _shortened(digest: str) -> str:
+    """64 bits: enough to notice a change, short enough to read in a diff."""
+    return digest[:16]
 
 
 def find_module(root: Path, module: str) -> Path | None:
@@ -97,7 +109,7 @@ def _data_files(root: Path, path: Path) -> dict[str, str]:
     if path.name != "__init__.py" or folder.parent.name != "stages":
         return {}
     files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix not in (".py", ".pyc"))
-    return {file.relative_to(root).as_posix(): digest_file(file) for file in files}
+    return {file.relative_to(root).as_posix(): _shortened(digest_file(file)) for file in files}
 
 
 def _normal_form(node: Any) -> Any:
