@@ -52,15 +52,20 @@ def open_subject(subject: Subject) -> Any:
     A GGUF file is dequantised while it is read, which leaves the numbers that its quantisation kept.
     """
     quiet_libraries()
-    import gguf  # noqa: F401  transformers reads with these two; named here, their versions are part of the stage's identity
     import torch
-    import torchao  # noqa: F401
 
-    model = _open_gguf(subject.folder) if (subject.folder / GGUF_FILE).exists() else load_causal_lm(subject.folder, dtype=torch.float32)
+    model = _open_gguf(subject.folder) if (subject.folder / GGUF_FILE).exists() else _open_folder(subject)
     return model.to("cuda") if torch.cuda.is_available() else model
 
 
+def _open_folder(subject: Subject) -> Any:
+    if subject.name == "int8":
+        import torchao  # noqa: F401  transformers opens with it; named here, its version is part of the stage's identity
+    return load_causal_lm(subject.folder)
+
+
 def _open_gguf(folder: Path) -> Any:
+    import gguf  # noqa: F401  as above
     import torch
     from transformers import AutoModelForCausalLM
 
