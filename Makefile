@@ -13,7 +13,7 @@ demo: $(INSTALLED)  ## fine-tune, merge, quantise and judge a real model on this
 	@echo "The report: $(CURDIR)/data/eval/report.html"
 
 test: $(INSTALLED) lint  ## everything CI checks
-	$(TEST_ENV) $(BIN)/python -m pytest
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 10
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
