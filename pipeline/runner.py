@@ -19,6 +19,7 @@ from pipeline.configure import explain_difference, stage_document
 from pipeline.digest import canonical_json, digest_json
 from pipeline.errors import RegrowError, StaleInput
 from pipeline.identity import check_installed, read_lock
+from pipeline.models import let_idle_threads_sleep
 from pipeline.options.recipe import load_recipe
 from pipeline.options.schema import View
 from pipeline.progress import Progress, open_progress
@@ -77,6 +78,7 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
             f"Run `regrow {stage.name}` (or `dvc repro {stage.name}`).",
         )
     _die_with_parent()
+    let_idle_threads_sleep()
     document = _current_document(project, stage)
     _require_recorded(project, stage, document)
     check_installed(document["packages"])

@@ -8,14 +8,13 @@ complete one and ends with the bytes it would have had without the kill.
 
 from __future__ import annotations
 
-from pipeline.models import let_idle_threads_sleep, quiet_libraries
+from pipeline.models import quiet_libraries
 from pipeline.options.views import TrainOptions
 from pipeline.stage import Job, Metrics, Stage
 
 
 def run(job: Job[TrainOptions]) -> Metrics:
     """Train and fill data/trained; see :mod:`stages.train.session`."""
-    let_idle_threads_sleep()
     quiet_libraries()
     from stages.train.session import train
 

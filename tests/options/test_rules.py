@@ -37,6 +37,12 @@ CASES: list[Case] = [
     ("jinja_needs_text", {"datasets": [ROW | {"chat_template": "jinja"}]}, "datasets.0.chat_template", {"datasets": [ROW]}),
     ("jinja_text_is_used", {"chat_template": "chatml", "chat_template_jinja": "x"}, "chat_template", {"chat_template": "jinja"}),
     ("mistral_common_stands_alone", {"tokenizer_use_mistral_common": True, "tokens": ["a"]}, "tokens", {"tokens": None}),
+    (
+        "constant_has_no_warmup",
+        {"lr_scheduler": "constant", "warmup_ratio": 0.1},
+        "warmup_ratio",
+        {"lr_scheduler": "constant_with_warmup"},
+    ),
     ("streaming_knows_its_end", {"streaming": True}, "pretraining_dataset", {"max_steps": 5}),
     ("streaming_has_no_split", {"streaming": True, "val_set_size": 0.1}, "val_set_size", {"val_set_size": 0}),
     (

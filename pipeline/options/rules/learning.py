@@ -29,6 +29,13 @@ def targets_are_a_pattern(options: RecipeOptions) -> Iterator[Broken]:
             yield broken("lora_target_modules", f"not a regular expression ({error})", "correct it, or write a list of names")
 
 
+def constant_has_no_warmup(options: RecipeOptions) -> Iterator[Broken]:
+    """transformers' constant schedule starts at the peak, whatever the warm-up says."""
+    for key in ("warmup_steps", "warmup_ratio"):
+        if options.lr_scheduler == "constant" and getattr(options, key):
+            yield broken(f"{key} lr_scheduler", "lr_scheduler: constant has no warm-up", "set lr_scheduler: constant_with_warmup")
+
+
 def few_bits_need_an_adapter(options: RecipeOptions) -> Iterator[Broken]:
     """Weights in few bits cannot be trained themselves."""
     for key in ("load_in_8bit", "load_in_4bit", "gptq"):
@@ -156,6 +163,7 @@ def relora_restarts_lora(options: RecipeOptions) -> Iterator[Broken]:
 LEARNING = (
     one_way_to_name_targets,
     targets_are_a_pattern,
+    constant_has_no_warmup,
     few_bits_need_an_adapter,
     one_number_of_bits,
     gptq_has_no_revision,
