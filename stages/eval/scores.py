@@ -33,7 +33,7 @@ def check_finite(name: str, judgement: Judgement, held_out: HeldOut) -> None:
 
 
 def score_models(judgements: Mapping[str, Judgement], held_out: HeldOut, seed: int) -> dict[str, Scores]:
-    """Metrics by model name, rounded to 6 digits. The first model is the base that the others are compared with."""
+    """Metrics by model name, rounded. The first model is the base that the others are compared with."""
     names, first = list(judgements), next(iter(judgements.values()))
     resampled = resample_means(np.stack([judgement.nll for judgement in judgements.values()]), first.tokens.astype(float), seed)
     scores = {}
@@ -73,6 +73,9 @@ def _named(name: str, interval: tuple[float, float]) -> Scores:
 
 
 def _rounded(value: Any) -> Any:
+    """Six digits behind the point; of what is smaller, such as a p-value, six significant ones."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 6) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")
