@@ -31,6 +31,10 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         _leave_exit_code(error.exit_code)
         sys.exit(error.exit_code)
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'regrow'}: {error.strerror or error}", err=True)
+        _leave_exit_code(2)
+        sys.exit(2)
     except ModuleNotFoundError as error:
         typer.echo(f"error: the package {error.name!r} is not installed.\n  Run: pip install -r requirements.lock", err=True)
         _leave_exit_code(2)

@@ -32,8 +32,7 @@ def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None
     for name, document in documents.items():
         _write(project.options / f"{name}.json", canonical_json(document))
     _link_all(project.sources, files)
-    modules = {module: find_module(project.root, module) for module in own_modules(project, recipe)}
-    _link_all(project.data / "modules", {f"{module}.py": path for module, path in modules.items()})
+    _link_all(project.data / "modules", _own_files(project, recipe, lock))
 
 
 def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[str, str]) -> dict[str, Any]:
@@ -49,11 +48,30 @@ def _write(path: Path, text: str) -> None:
 
 
 def own_modules(project: Project, recipe: Recipe) -> list[str]:
-    """Modules of the user's own that dataset types name and that live in the project."""
+    """Modules of the user's own that dataset types name.
+
+    Raises:
+        RegrowError: one is not in the project, where a change to it could be seen.
+    """
     view = recipe.view(TokenizeOptions)
-    names = [entry.type for entry in [*view.datasets, *(view.test_datasets or [])] if "." in entry.type]
-    candidates = [candidate for name in names for candidate in (name, name.rpartition(".")[0])]
-    return sorted({candidate for candidate in candidates if candidate and find_module(project.root, candidate)})
+    names = {entry.type for entry in [*view.datasets, *(view.test_datasets or [])] if "." in entry.type}
+    return sorted({_own_module(project, name) for name in names})
+
+
+def _own_module(project: Project, name: str) -> str:
+    found = next((module for module in (name, name.rpartition(".")[0]) if find_module(project.root, module)), None)
+    if found is None:
+        raise RegrowError(
+            f"params.yaml: dataset type {name!r} is neither a type that regrow knows nor a module or function in {project.root}.",
+            "Put the module into the project and name it from there; regrow watches it, and what it imports from the project.",
+        )
+    return found
+
+
+def _own_files(project: Project, recipe: Recipe, lock: dict[str, str]) -> dict[str, Path]:
+    """The user's own modules and all that they import from the project, by path."""
+    code = code_identity(project.root, own_modules(project, recipe), lock)["code"]
+    return {name: project.root / name for name in code if not name.startswith(("pipeline/", "stages/"))}
 
 
 def local_files(project: Project, recipe: Recipe) -> dict[str, Path]:
@@ -66,7 +84,7 @@ def local_files(project: Project, recipe: Recipe) -> dict[str, Path]:
     for slot, option, value in _source_values(recipe.view(FetchOptions)):
         path = _local_path(project, value)
         if path is not None:
-            found |= {f"{slot}/{name}": file for name, file in _files(path, option, value).items()}
+            found |= {f"{slot}/{name}": file for name, file in _files(project, path, option, value).items()}
     return found
 
 
@@ -81,14 +99,22 @@ def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
 
 
 def _local_path(project: Project, value: str) -> Path | None:
-    if not value.startswith("pypi:") and (project.root / Path(value).expanduser()).exists():
-        return project.root / Path(value).expanduser()
-    return project.root / Path(value).expanduser() if isinstance(parse_source(value), Local) else None
+    """Where a local source is; ``None`` for a source elsewhere. A path that exists is local, whatever it looks like."""
+    if value.startswith("pypi:"):
+        return None
+    try:
+        path = project.root / Path(value).expanduser()
+        exists = path.exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise RegrowError(f"params.yaml: {value[:80]!r} is no path that can be looked at: {error}.") from None
+    return path if exists or isinstance(parse_source(value), Local) else None
 
 
-def _files(path: Path, option: str, value: str) -> dict[str, Path]:
+def _files(project: Project, path: Path, option: str, value: str) -> dict[str, Path]:
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        _refuse_surrounding(project, path, option, value)
+        names = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        files = {name: file for name, file in names.items() if not any(part.startswith(".") for part in Path(name).parts)}
     else:
         files = {path.name: path} if path.is_file() else {}
     if not files:
@@ -97,6 +123,12 @@ def _files(path: Path, option: str, value: str) -> dict[str, Path]:
             f"params.yaml: {option}: {value!r} {what}.", f"Looked for {path}. Relative paths start at the folder of params.yaml."
         )
     return files
+
+
+def _refuse_surrounding(project: Project, folder: Path, option: str, value: str) -> None:
+    """A folder around the project would have DVC watch the project's own outputs."""
+    if project.root.is_relative_to(folder.resolve()):
+        raise RegrowError(f"params.yaml: {option}: {value!r} is the project's folder, or one around it.", "Name a folder of its own.")
 
 
 def _link_all(folder: Path, targets: Mapping[str, Path | None]) -> None:

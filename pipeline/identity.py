@@ -19,6 +19,7 @@ from pipeline.errors import RegrowError
 # Nothing in these reaches an artifact: options take effect through their values, the others talk to people.
 _NO_IDENTITY = ("pipeline.options", "pipeline.errors", "pipeline.progress")
 _NO_IDENTITY_PACKAGES = frozenset({"pydantic", "rich", "typer", "huggingface_hub", "typing_extensions"})
+_DATA_SUFFIXES = frozenset({".jinja", ".json", ".txt", ".yaml"})
 # Libraries that decide output without being imported by name.
 _BRINGS = {"transformers": ("tokenizers", "safetensors"), "trl": ("transformers", "accelerate"), "peft": ("transformers",)}
 
@@ -36,7 +37,7 @@ def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> d
     """
     files: dict[str, str] = {}
     imported: set[str] = set()
-    todo = list(modules)
+    todo = [name for module in modules for name in (module, *_packages_around(root, module))]
     while todo:
         module = todo.pop()
         path = find_module(root, module)
@@ -52,14 +53,17 @@ def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> d
             if local is None:
                 imported.add(found.split(".")[0])
             else:
-                todo += [local, *_parents(local)]
+                todo += [local, *_packages_around(root, local)]
     return {"code": files, "packages": _locked_versions(imported, lock)}
 
 
 @lru_cache(maxsize=1024)
 def _read_module(path: Path, module: str, _changed: int) -> tuple[str, tuple[str, ...]]:
     """Digest of a module's code and the absolute names it imports. Stages share modules; ``_changed`` is its time of change."""
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise RegrowError(f"{path} is not valid Python: {error}.") from None
     return _shortened(digest_json(_normal_form(tree))), tuple(_imports(tree, module, is_package=path.name == "__init__.py"))
 
 
@@ -86,9 +90,11 @@ def _longest_local(root: Path, name: str) -> str | None:
     return None
 
 
-def _parents(module: str) -> list[str]:
+def _packages_around(root: Path, module: str) -> list[str]:
+    """Packages whose ``__init__.py`` runs when the module is imported."""
     parts = module.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]
+    names = (".".join(parts[:length]) for length in range(1, len(parts)))
+    return [name for name in names if find_module(root, name)]
 
 
 def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
@@ -108,7 +114,7 @@ def _data_files(root: Path, path: Path) -> dict[str, str]:
     folder = path.parent
     if path.name != "__init__.py" or folder.parent.name != "stages":
         return {}
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix not in (".py", ".pyc"))
+    files = (file for file in sorted(folder.rglob("*")) if file.suffix in _DATA_SUFFIXES and not file.name.startswith("."))
     return {file.relative_to(root).as_posix(): _shortened(digest_file(file)) for file in files}
 
 
@@ -136,10 +142,18 @@ def _starts_with_text(body: list[ast.stmt]) -> bool:
 
 
 def read_lock(path: Path) -> dict[str, str]:
-    """Versions by canonical name from a requirements file of ``name==version`` lines."""
-    lines = (line.split("#")[0].split(";")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (line.split("==") for line in lines if "==" in line)
-    return {_canonical_name(name.split("[")[0]): version.strip() for name, version in pairs}
+    """Versions by canonical name from a requirements file of ``name==version`` lines.
+
+    Raises:
+        RegrowError: the file is missing or not text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise RegrowError(f"{path} cannot be read.", "It comes with the repository: git checkout requirements.lock") from None
+    lines = (line.split("#")[0].split(";")[0].strip() for line in text.splitlines())
+    pairs = (line.partition("==") for line in lines if "==" in line)
+    return {_canonical_name(name.split("[")[0]): version.strip() for name, _, version in pairs}
 
 
 def _canonical_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,23 +53,57 @@ def load_causal_lm(folder: Path, *, dtype: torch.dtype | None = None, attn_imple
         attn_implementation: a kernel by its name in transformers; None takes sdpa where the architecture has it, else eager.
 
     Raises:
-        RegrowError: the folder holds no model that transformers can open.
+        RegrowError: the folder holds no model that transformers can open, or weights that do not fill the model.
     """
     import torch
+
+    what = f"The model in {folder}"
+    return _open(folder, what, attn_implementation, dtype=torch.float32 if dtype is None else dtype)
+
+
+def check_weights_fit(folder: Path, what: str) -> None:
+    """Go through the loading of the model in ``folder`` without memory for its weights: names and shapes alone.
+
+    Raises:
+        RegrowError: :func:`load_causal_lm` would refuse it. ``what`` is what the message calls the model.
+    """
+    _open(folder, what, None, device_map={"": "meta"})
+
+
+def _open(folder: Path, what: str, attn_implementation: str | None, **settings: Any) -> Any:
+    quiet_libraries()
     from transformers import AutoModelForCausalLM
 
-    quiet_libraries()
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32 if dtype is None else dtype,
             attn_implementation=attn_implementation,
             local_files_only=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+            **settings,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RegrowError(
-            f"The model in {folder} cannot be opened with attn_implementation {attn_implementation!r}: {reason}",
+            f"{what} cannot be opened with attn_implementation {attn_implementation!r}: {reason}",
             "It must be a causal language model of a type that transformers knows, with config.json and safetensors weights.",
         ) from error
+    model, found = loaded
+    _check_filled(what, type(model).__name__, found)
+    return model
+
+
+def _check_filled(what: str, architecture: str, found: Mapping[str, Iterable[Any]]) -> None:
+    """transformers fills what a checkpoint lacks with random numbers and only warns. What it ties or may go without is no lack."""
+    missing, foreign = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    mismatched = [f"{name} {list(there)} for {list(wanted)}" for name, there, wanted in sorted(found["mismatched_keys"])]
+    if not missing and not mismatched:
+        return
+    lists = {"missing": missing, "of another shape": mismatched, "without a place in it": foreign}
+    parts = [f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" for kind, names in lists.items() if names]
+    raise RegrowError(
+        f"{what}: its weights do not fill the {architecture} that its config.json describes. Tensors: {'; '.join(parts)}.",
+        "config.json and the safetensors files must come from one model, under the names that transformers saves.",
+    )

@@ -48,6 +48,8 @@ class Project:
             document: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RegrowError(f"{path} does not exist.", "Run `dvc repro configure` first.") from None
+        except ValueError:
+            raise RegrowError(f"{path} is not what `configure` writes.", "Remove it and run `dvc repro configure`.") from None
         return document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipeline.configure import local_files
 from pipeline.errors import RegrowError
 from pipeline.options.recipe import load_recipe
 from pipeline.project import Project, find_project
+from pipeline.runner import die_with_parent
 
 
 def reproduce(stage: str, *, force: bool, single: bool) -> None:
@@ -37,6 +39,21 @@ def _dvc(project: Project, *arguments: str) -> None:
     # dvc.yaml says `python`: it must be this one, also when the environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
-    code = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project.root, env=environment, check=False).returncode
+    command = [sys.executable, "-m", "dvc", *arguments]
+    code = _wait(subprocess.Popen(command, cwd=project.root, env=environment, process_group=0, preexec_fn=die_with_parent))
     if code:
-        raise SystemExit(int(told.read_text(encoding="utf-8")) if told.exists() else 1)
+        raise SystemExit(int(told.read_text(encoding="utf-8")) if told.exists() else 1 if code > 0 else 128 - code)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for DVC. A request to stop goes to the stage: DVC lets SIGINT pass to it, and would not pass on SIGTERM."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        os.killpg(process.pid, signal.SIGINT)
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

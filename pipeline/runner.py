@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ def execute(
     sources: Path,
     identity: str,
     progress: Progress,
+    before_publishing: Callable[[], None] = lambda: None,
 ) -> tuple[Mapping[str, Artifact], Metrics]:
     """Run ``stage`` on the artifacts in ``data`` and publish its outputs there.
 
     A stage that raises, or a process that is killed, leaves ``data`` without the new outputs; ``scratch`` stays for
-    the next try and is removed after success.
+    the next try and is removed after success. ``before_publishing`` may still refuse the result by raising.
     """
     inputs = {name: open_artifact(data / name) for name in stage.reads}
     drafts = {name: _fresh_draft(data, name) for name in stage.writes}
@@ -48,6 +49,7 @@ def execute(
     metrics = stage.run(Job(options, inputs, drafts, scratch, sources, identity, progress))
     digests = {name: artifact.digest for name, artifact in inputs.items()}
     outputs = {name: seal(draft, digests) for name, draft in drafts.items()}
+    before_publishing()
     for name, draft in drafts.items():
         publish(draft, data / name)
     shutil.rmtree(scratch)
@@ -77,23 +79,30 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
             f"`run {stage.name}` is what dvc.yaml calls; on its own it would leave dvc.lock behind.",
             f"Run `regrow {stage.name}` (or `dvc repro {stage.name}`).",
         )
-    _die_with_parent()
+    die_with_parent()
     let_idle_threads_sleep()
     document = _current_document(project, stage)
     _require_recorded(project, stage, document)
     check_installed(document["packages"])
-    before = _fingerprint(project, stage, document)
-    identity = digest_json(before)
-    started, progress = time.monotonic(), open_progress()
-    view = load_recipe(project.params).view(stage.options)
-    scratch = _claim_scratch(project, stage, identity)
+    inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
+    identity = digest_json({"stage": stage.name, "document": document, "inputs": inputs})
+    before = _file_states(project, stage)
+
+    def require_unchanged() -> None:
+        if _current_document(project, stage) != document or _file_states(project, stage) != before:
+            raise StaleInput(f"Something that {stage.name} reads changed while it ran; its result is not used.", "Run `dvc repro` again.")
+
+    started = time.monotonic()
     outputs, metrics = execute(
-        stage, view, data=project.data, scratch=scratch, sources=project.sources, identity=identity, progress=progress
+        stage,
+        load_recipe(project.params).view(stage.options),
+        data=project.data,
+        scratch=_claim_scratch(project, stage, identity),
+        sources=project.sources,
+        identity=identity,
+        progress=open_progress(),
+        before_publishing=require_unchanged,
     )
-    if _fingerprint(project, stage, _current_document(project, stage)) != before:
-        for name in stage.writes:
-            shutil.rmtree(project.data / name)
-        raise StaleInput(f"Something that {stage.name} reads changed while it ran; its result is discarded.", "Run `dvc repro` again.")
     _write_record(project, stage, identity, outputs, metrics, time.monotonic() - started)
     return metrics
 
@@ -110,19 +119,11 @@ def _require_recorded(project: Project, stage: Stage, document: Mapping[str, Any
         )
 
 
-def _fingerprint(project: Project, stage: Stage, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides the output: options, code, versions, inputs by digest, local sources by size and time."""
-    inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
-    fingerprint: dict[str, Any] = {"stage": stage.name, "document": document, "inputs": inputs}
-    if not stage.reads:
-        fingerprint["sources"] = _source_states(project.sources)
-    return fingerprint
-
-
-def _source_states(folder: Path) -> list[list[Any]]:
-    """Name, size and time of change of every linked file; DVC has hashed the bytes, so this need only notice a change."""
-    files = {path.relative_to(folder).as_posix(): path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return [[name, state.st_size, state.st_mtime_ns] for name, state in files.items() if name != "index.json"]
+def _file_states(project: Project, stage: Stage) -> list[list[Any]]:
+    """Name, size and time of change of every file the stage reads. Their bytes were hashed; this only notices a change."""
+    folders = [project.data / name for name in stage.reads] or [project.sources]
+    files = {path: path.stat() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+    return [[str(path), state.st_size, state.st_mtime_ns] for path, state in files.items()]
 
 
 def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
@@ -134,7 +135,7 @@ def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
     return folder / identity[:16]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel for SIGTERM when DVC dies: DVC does not forward signals, and an orphan would go on writing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)

@@ -175,6 +175,49 @@ def test_an_appended_row_reaches_everything_and_a_reworded_comment_nothing(clone
     assert clone.repro() == [] and clone.lock() == before
 
 
+def test_a_module_that_a_format_of_your_own_imports_is_watched(clone: Clone) -> None:
+    folder = clone.root / "mine"
+    folder.mkdir()
+    (folder / "words.py").write_text("SUFFIX = '!'\n")
+    (folder / "format.py").write_text(
+        "from mine.words import SUFFIX\n\n"
+        "def convert(row):\n"
+        "    return {'messages': [m | {'content': m['content'] + SUFFIX} for m in row['messages']]}\n"
+    )
+    clone.write({"datasets": [{"path": "../rows.jsonl", "type": "mine.format.convert"}]})
+    assert stages_run(clone.run("dvc", "repro", "tokenize")) == ["tokenize"]
+    (folder / "words.py").write_text("SUFFIX = '?'\n")
+    assert stages_run(clone.run("dvc", "repro", "tokenize")) == ["tokenize"]
+    clone.write({"datasets": [{"path": "../rows.jsonl", "type": "not_here.format.convert"}]})
+    assert "not_here.format.convert" in clone.run("regrow", "tokenize", code=2)
+    clone.write({})
+    assert clone.repro() == []
+
+
+def test_asked_to_stop_a_training_saves_itself_and_says_so(clone: Clone) -> None:
+    clone.write({"max_steps": 5000, "save_steps": 5})
+    process = clone.start("regrow", "train")
+    while process.poll() is None and not reached("train", clone.root, clone.root):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert "asked to stop" in output and "Traceback" not in output
+    assert "Continuing from the checkpoint of step" in continue_shortly(clone)
+    clone.write({})
+    assert clone.repro() == []
+
+
+def continue_shortly(clone: Clone) -> str:
+    """What training says when it is started again; stopped as soon as it has saved once more."""
+    before = set(clone.root.rglob(".regrow/train/*/checkpoints/*/complete.json"))
+    process = clone.start("regrow", "train")
+    while process.poll() is None and set(clone.root.rglob(".regrow/train/*/checkpoints/*/complete.json")) <= before:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    return process.communicate(timeout=120)[0]
+
+
 def test_killed_in_every_stage_it_completes_with_the_same_digests(clone: Clone, tmp_path: Path) -> None:
     """A second directory, SIGKILL in each stage: dvc.lock is the first one's, and training resumed from its checkpoint."""
     second = Clone(tmp_path / "second")

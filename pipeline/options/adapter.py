@@ -11,7 +11,7 @@ class Adapter(Group):
     """No adapter means full fine-tuning."""
 
     adapter: Literal["lora"] | None = option(None, "Train a LoRA adapter instead of all weights.", later=("qlora", "llama-adapter"))
-    lora_r: int = option(8, "Rank.", ge=1)
+    lora_r: int = option(8, "Rank.", ge=1, le=65536)
     lora_alpha: int = option(16, "Scale numerator: the update is scaled by alpha / r.", ge=1)
     lora_dropout: float = option(0.0, "Dropout on the adapter's input.", ge=0, lt=1)
     lora_target_modules: str | list[str] | None = option(None, "Modules to adapt, by name or one regular expression.")

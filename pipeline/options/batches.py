@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.options.schema import Group, Nested, not_yet, option, refused, renamed
+from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused, renamed
 
 When = Literal["no", "steps", "epoch", "best"]
 
@@ -12,10 +12,10 @@ When = Literal["no", "steps", "epoch", "best"]
 class Batches(Group):
     """How many rows (bins, when packed) make a step, and how many steps."""
 
-    micro_batch_size: int = option(1, "Rows per forward pass and device.", ge=1)
-    gradient_accumulation_steps: int = option(1, "Forward passes per optimizer step.", ge=1)
-    num_epochs: float = option(1.0, "Passes over the training data.", gt=0)
-    max_steps: int | None = option(None, "Stop after so many optimizer steps, whatever num_epochs says.", ge=1)
+    micro_batch_size: int = option(1, "Rows per forward pass and device.", ge=1, le=LARGEST)
+    gradient_accumulation_steps: int = option(1, "Forward passes per optimizer step.", ge=1, le=LARGEST)
+    num_epochs: float = option(1.0, "Passes over the training data.", gt=0, le=1_000_000)
+    max_steps: int | None = option(None, "Stop after so many optimizer steps, whatever num_epochs says.", ge=1, le=LARGEST)
     batch_size: int | None = not_yet("Rows per optimizer step on all devices; gives gradient_accumulation_steps.", idle=(), ge=1)
     eval_batch_size: int | None = not_yet("Rows per forward pass while evaluating; default micro_batch_size.", idle=(), ge=1)
     auto_find_batch_size: bool | None = not_yet("Halve the batch when memory runs out.")
@@ -24,8 +24,10 @@ class Batches(Group):
 class Cadence(Group):
     """What is logged and kept."""
 
-    logging_steps: int | None = option(None, "Steps between log lines; default 0.5 % of the steps, at least 1, at most 10.", ge=1)
-    save_steps: int | None = option(None, "Steps between checkpoints; default one per epoch.", ge=1)
+    logging_steps: int | None = option(
+        None, "Steps between log lines; default 0.5 % of the steps, at least 1, at most 10.", ge=1, le=LARGEST
+    )
+    save_steps: int | None = option(None, "Steps between checkpoints; default one per epoch.", ge=1, le=LARGEST)
     save_total_limit: int = option(4, "Checkpoints kept while a run lasts.", ge=1)
     saves_per_epoch: int | None = not_yet("Checkpoints per epoch.", idle=(1,), ge=1)
     save_strategy: When | None = not_yet("When checkpoints are written: no, steps, epoch, best.", idle=("epoch", "steps"))

@@ -40,7 +40,9 @@ class DatasetFormat(Group):
         None, "chat_template: which key of a message holds its role and its content; default role: role, content: content."
     )
     roles: dict[str, list[str]] | None = option(
-        None, "chat_template: role names of the template, each with the names the data uses. Replaces the default map."
+        None,
+        "chat_template: role names of the template, each with the names the data uses. Replaces the default map.",
+        min_length=1,
     )
     roles_to_train: list[str] | None = option(None, "chat_template: roles whose turns are trained; default [assistant].")
     train_on_eos: Literal["turn", "all", "last", "none"] = option(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.options.schema import Group, Nested, not_yet, option, refused, renamed
+from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused, renamed
 
 
 class EvalGroup(Nested):
     """Options of the eval stage, which Axolotl has no key for."""
 
-    batch_size: int = option(16, "Rows per forward pass.", ge=1)
+    batch_size: int = option(16, "Rows per forward pass.", ge=1, le=65536)
     choices: list[str] | None = option(
         None, "Possible answers. Accuracy then asks which of them the model finds likeliest (by first token).", min_length=2
     )
-    samples: int = option(8, "Held-out prompts that every model answers, side by side in the report.", ge=0)
-    max_new_tokens: int = option(64, "Longest sample answer, in tokens.", ge=1)
+    samples: int = option(8, "Held-out prompts that every model answers, side by side in the report.", ge=0, le=LARGEST)
+    max_new_tokens: int = option(64, "Longest sample answer, in tokens.", ge=1, le=LARGEST)
 
 
 class Evaluation(Group):

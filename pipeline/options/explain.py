@@ -6,11 +6,14 @@ import difflib
 from collections.abc import Iterator
 from types import CodeType
 
+from pydantic import BaseModel
+
 from pipeline.errors import RegrowError
 from pipeline.options.catalogue import Option, catalogue, find, status_words, title
 from pipeline.options.reading.newer import is_newer
 from pipeline.options.reading.problems import show
 from pipeline.options.reading.renames import SIMPLE
+from pipeline.options.reading.wording import models_in
 from pipeline.options.rules import ADVICE, RULES, Rule
 from pipeline.options.rules.advice import DEPENDENT, dependent_keys_have_effect
 from pipeline.options.views import VIEWS
@@ -44,7 +47,7 @@ def _explain(option: Option) -> str:
     field, facts = option.field, option.facts
     rows = [
         ("takes", option.type),
-        ("default", "none: it must be given" if field.is_required() else show(field.get_default(call_default_factory=True))),
+        ("default", _default(option)),
         ("status", status_words(option) + (f"; {facts.instead}" if facts.instead else "")),
         ("not yet", ", ".join(facts.later)),
         ("read by", ", ".join(option.readers)),
@@ -52,7 +55,23 @@ def _explain(option: Option) -> str:
     ]
     rules = [f"    {rule.__name__.replace('_', ' ')}: {(rule.__doc__ or '').strip()}" for rule in related_rules(option.name)]
     lines = [option.place, f"  {field.description}", *(f"  {label:<9} {text}" for label, text in rows if text)]
-    return "\n".join([*lines, *(["  rules", *rules] if rules else [])])
+    inside = [f"    {place}: {found.field.description}" for place, found in _inside(option).items()]
+    return "\n".join([*lines, *(["  options", *inside] if inside else []), *(["  rules", *rules] if rules else [])])
+
+
+def _default(option: Option) -> str:
+    if option.field.is_required():
+        return "none: it must be given"
+    default = option.field.get_default(call_default_factory=True)
+    return "that of each of its options" if isinstance(default, BaseModel) else show(default)
+
+
+def _inside(option: Option) -> dict[str, Option]:
+    """The options of a group, by place. Entries of `test_datasets` are told under `datasets`."""
+    if not models_in(option.field.annotation):
+        return {}
+    start = "datasets." if option.place == "test_datasets" else f"{option.place}."
+    return {place: found for place, found in catalogue().items() if place.startswith(start) and "." not in place.removeprefix(start)}
 
 
 def _reruns(option: Option) -> str:

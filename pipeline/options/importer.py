@@ -81,7 +81,7 @@ def _substituted(source: Source, value: Any, path: Place, environment: Mapping[s
     if not isinstance(value, str) or not _VARIABLE.search(value):
         return value
     changes.append(f"{'.'.join(map(str, path))}: variables are put in")
-    return _scalar(_VARIABLE.sub(lambda match: _variable(source, match, path, environment), value))
+    return _word(_VARIABLE.sub(lambda match: _variable(source, match, path, environment), value))
 
 
 def _variable(source: Source, match: re.Match[str], path: Place, environment: Mapping[str, str]) -> str:
@@ -93,8 +93,19 @@ def _variable(source: Source, match: re.Match[str], path: Place, environment: Ma
     return found
 
 
-def _scalar(text: str) -> Any:
-    """A text as YAML reads it when it stands alone: 8 is a number, [1, 2] a list."""
+def _word(text: str) -> Any:
+    """A text as YAML reads it if that is one plain word: 8 is a number. What YAML would read in part or otherwise stays text."""
+    value = _alone(text)
+    return text if isinstance(value, str | list | dict) or len(text.split()) > 1 else value
+
+
+def _argument(text: str) -> Any:
+    """As :func:`_word`, but lists, mappings and quoted texts are read too, where they are the whole of ``text``."""
+    whole = len(text) > 1 and "\n" not in text and (text[0] + text[-1] in ("[]", "{}", "''", '""'))
+    return _alone(text) if whole else _word(text)
+
+
+def _alone(text: str) -> Any:
     try:
         return parse(f"value: {text}", "value").value["value"]
     except RegrowError:
@@ -112,20 +123,34 @@ def _override(source: Source, arguments: Sequence[str], changes: list[str]) -> N
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         if not re.fullmatch(r"[A-Za-z][\w.-]*", key):
             raise RegrowError(f"{flag!r} is not an override.", "Write `--option=value`, nested options with a dot: --trl.beta=0.1.")
-        source.value[key.replace("-", "_")] = _scalar(value)
+        source.value[key.replace("-", "_")] = _argument(value)
         changes.append(f"{key.replace('-', '_')}: taken from the command line")
 
 
 def _nest(source: Source, changes: list[str]) -> None:
     for key in [key for key in source.value if isinstance(key, str) and "." in key]:
         value, path = source.value.pop(key), key.split(".")
-        holder = source.value
-        for part in path[:-1]:
-            inside = holder.get(part)
-            holder[part] = holder = dict(inside) if isinstance(inside, dict) else {}
-        holder[path[-1]] = value
+        source.value = _put(source.value, path, value, key)
         source.lines.setdefault((path[0],), source.line((key,)))
         changes.append(f"{key} is nested")
+
+
+def _put(holder: Any, path: list[str], value: Any, key: str) -> Any:
+    """``holder`` with ``value`` at ``path``; numbers count in lists, from 0.
+
+    Raises:
+        RegrowError: a list on the way has no such item.
+    """
+    if not path:
+        return value
+    if isinstance(holder, list):
+        if not path[0].isdecimal() or int(path[0]) >= len(holder):
+            last = f"a number from 0 to {len(holder) - 1}" if holder else "no number, the list is empty"
+            raise RegrowError(f"{key}: there is no item {path[0]!r}.", f"What works in its place: {last}.")
+        index = int(path[0])
+        return [*holder[:index], _put(holder[index], path[1:], value, key), *holder[index + 1 :]]
+    inside = holder if isinstance(holder, dict) else {}
+    return {**inside, path[0]: _put(inside.get(path[0]), path[1:], value, key)}
 
 
 def _without_nulls(values: dict[Any, Any], changes: list[str]) -> dict[Any, Any]:

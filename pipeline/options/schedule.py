@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.options.schema import Group, not_yet, option, refused
+from pipeline.options.schema import LARGEST, Group, not_yet, option, refused
 
 SchedulerName = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 
@@ -19,7 +19,7 @@ class Schedule(Group):
     """How the learning rate goes up and down."""
 
     lr_scheduler: SchedulerName = option("cosine", "Learning-rate schedule, by its name in transformers.", later=SCHEDULES_TO_COME)
-    warmup_steps: int | None = option(None, "Steps of linear warm-up; default 3 % of the steps, at most 100.", ge=0)
+    warmup_steps: int | None = option(None, "Steps of linear warm-up; default 3 % of the steps, at most 100.", ge=0, le=LARGEST)
     warmup_ratio: float | None = option(None, "Share of the steps used for warm-up.", ge=0, lt=1)
     lr_scheduler_kwargs: dict[str, Any] | None = not_yet("Further arguments of the schedule.", idle=({},))
     lr_quadratic_warmup: bool | None = not_yet("Warm up with the square of the progress; cosine only.")

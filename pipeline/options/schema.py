@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+LARGEST = 2**31 - 1
+"""Of any number of steps, rows, tokens or megabytes."""
+
 Status = Literal["works", "needs", "renamed", "refused"]
 
 

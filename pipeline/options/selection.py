@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.options.schema import Group, not_yet, option, refused
+from pipeline.options.schema import LARGEST, Group, not_yet, option, refused
 
 
 class Deduplication(Group):
@@ -22,7 +22,7 @@ class Seed(Group):
 class Lengths(Group):
     """Read by pack: tokens are stored whole, and cut or dropped here."""
 
-    sequence_len: int = option(512, "Longest row, and capacity of a packed bin, in tokens.", ge=2)
+    sequence_len: int = option(512, "Longest row, and capacity of a packed bin, in tokens.", ge=2, le=LARGEST)
     min_sample_len: int = option(2, "Rows with fewer tokens are dropped.", ge=1)
     excess_length_strategy: Literal["drop", "truncate", "raise"] = option("drop", "What happens to rows longer than sequence_len.")
     eval_sequence_len: int | None = not_yet("Longest evaluation row; default sequence_len.", idle=(), ge=2)
@@ -34,7 +34,9 @@ class Lengths(Group):
 class Split(Group):
     """Read by pack."""
 
-    val_set_size: float = option(0.0, "Held-out share of the rows (below 1) or their number (above 1); taken after deduplication.", ge=0)
+    val_set_size: float = option(
+        0.0, "Held-out share of the rows (below 1) or their number (above 1); taken after deduplication.", ge=0, le=LARGEST
+    )
     shuffle_merged_datasets: bool = option(True, "Shuffle the rows of all datasets together.")
     shuffle_before_merging_datasets: bool | None = not_yet("Shuffle each dataset before they are joined.", False)
     curriculum_sampling: bool | None = not_yet("Train rows in the order of the datasets, in every epoch.")

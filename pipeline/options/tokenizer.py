@@ -41,7 +41,7 @@ class SpecialTokens(Nested):
 class TokenizerSource(Group):
     """How ``data/tokenizer`` is made: exactly what training and inference will use. Read by fetch."""
 
-    tokenizer_config: str | None = option(None, "Where the tokenizer comes from, when not from base_model.")
+    tokenizer_config: str | None = option(None, "Where the tokenizer comes from, when not from base_model.", min_length=1)
     special_tokens: SpecialTokens | None = option(None, "Special tokens to set.")
     chat_template: Literal["tokenizer_default", "chatml", "jinja"] | None = option(
         None,

@@ -29,6 +29,7 @@ def write_base(options: FetchOptions, model: Located, pad_token_id: int, base: D
         for name in matching(model.files, (*CONFIGS, *WEIGHTS)):
             copyfile(model.root / name, base.path / name)
         check_weights(base.path, model)
+        _check_fit(base.path, model, options.trust_remote_code)
     config = _read_json(base.path / "config.json", model)
     base.describe(model_type=config.get("model_type"), revision=model.revision)
     return sum(file.stat().st_size for file in base.path.iterdir())
@@ -79,6 +80,16 @@ def check_weights(folder: Path, model: Located) -> None:
         except (SafetensorError, OSError) as error:
             remedy = "Download it again; in a Git clone of a model, run `git lfs pull`."
             raise RegrowError(f"{what}: {name} is not a safetensors file: {error}.", remedy) from None
+
+
+def _check_fit(folder: Path, model: Located, trust_remote_code: bool) -> None:
+    """The tensors are those of the architecture. Left to training for models that bring code, and for quantized ones, whose
+    tensors depend on the library that wrote them."""
+    if trust_remote_code or "quantization_config" in _read_json(folder / "config.json", model):
+        return
+    from pipeline.models import check_weights_fit
+
+    check_weights_fit(folder, f"{model.wanted.option} {model.wanted.text!r}")
 
 
 def _read_json(path: Path, model: Located) -> dict[str, Any]:

@@ -17,17 +17,40 @@ Number = TypeVar("Number", int, float)
 
 _USED = frozenset(
     {
-        "r", "lora_alpha", "use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern",
-        "peft_type", "init_lora_weights", "bias", "modules_to_save",
+        "r",
+        "lora_alpha",
+        "use_rslora",
+        "use_dora",
+        "fan_in_fan_out",
+        "rank_pattern",
+        "alpha_pattern",
+        "peft_type",
+        "init_lora_weights",
+        "bias",
+        "modules_to_save",
     }
 )
 # These decided what was trained and how; the tensors of the adapter already say the result.
 _SPENT = frozenset(
     {
-        "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config",
-        "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
-        "lora_dropout", "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size", "revision",
-        "target_modules", "task_type",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "inference_mode",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_dropout",
+        "lora_ga_config",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+        "target_modules",
+        "task_type",
     }
 )
 # PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change the base weights too, and the file does not hold that change.

@@ -48,7 +48,7 @@ def message_reader(entry: DatasetFormat) -> Callable[[Row], list[Message]]:
 def _parse(text: str, field: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise BadRow(f"column {field!r} is text that is not JSON") from None
 
 

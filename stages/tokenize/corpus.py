@@ -60,8 +60,9 @@ def tokenize_sources(job: Job[TokenizeOptions]) -> Metrics:
         for number, source in enumerate(sources):
             format_row = _format(job, encoder, _entry(job.options, source.facts["name"]))
             path = job.inputs["raw"].path / source.facts["name"] / source.facts["file"]
+            rows = read_rows(path, source.facts["format"], source.label)
             with job.progress.task(f"tokenize {source.facts['name']}", unit="rows") as task:
-                _tokenize(number, source, read_rows(path, source.facts["format"]), format_row, encoder, writer, rejected, task)
+                _tokenize(number, source, rows, format_row, encoder, writer, rejected, task)
             _report(job, source)
     totals = {name: sum(source.counts[name] for source in sources) for name in ("rows", "tokens", "trained_tokens", "rejected")}
     draft.describe(sources=[source.describe() for source in sources], vocab_size=encoder.vocab_size, **totals)
@@ -131,12 +132,23 @@ def _try(format_row: Format, row: Any) -> Example | Tokenized | BadRow:
     if isinstance(row, BadRow):
         return row
     try:
-        return format_row(row)
+        return _utf8(format_row(row))
     except BadRow as reason:
         return reason
 
 
+def _utf8(made: Example | Tokenized) -> Example | Tokenized:
+    """JSON can escape half of a surrogate pair, which is no character."""
+    try:
+        for piece in made.pieces if isinstance(made, Example) else ():
+            piece.text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRow("text with a lone surrogate, which no UTF-8 can hold") from None
+    return made
+
+
 def _reject(source: Source, row: int, reason: str, stream: TextIO) -> None:
+    reason = reason.encode("utf-8", "backslashreplace").decode("utf-8")  # it may quote the row
     source.counts["rejected"] += 1
     source.rejected[reason] += 1
     source.first_rejected.setdefault(reason, row)

@@ -13,14 +13,23 @@ from stages.tokenize.example import BadRow, Row
 NumberedRow = tuple[int, Row | BadRow]
 
 
-def read_rows(path: Path, kind: str) -> Iterator[NumberedRow]:
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_rows(path: Path, kind: str, label: str) -> Iterator[NumberedRow]:
     """Rows of a JSON Lines file (one object per line; blank lines are no rows) or a JSON array of objects.
 
     ``kind`` is ``jsonl`` or ``json``; a ``json`` file that does not begin with ``[`` is read as JSON Lines. A row's
-    number is its position from 0: the line for JSON Lines, the index for an array.
+    number is its position from 0: the line for JSON Lines, the index for an array. ``label`` names the file in errors.
+
+    Raises:
+        RegrowError: the file as a whole cannot be read.
     """
+    with path.open("rb") as stream:
+        if stream.read(2) in _UTF_16:
+            raise RegrowError(f"{label} is UTF-16 text.", "Save it as UTF-8.")
     if kind == "json" and _is_array(path):
-        return _read_array(path)
+        return _read_array(path, label)
     return _read_lines(path)
 
 
@@ -36,11 +45,12 @@ def _read_lines(path: Path) -> Iterator[NumberedRow]:
                 yield number, _parse(line.removeprefix(b"\xef\xbb\xbf"))
 
 
-def _read_array(path: Path) -> Iterator[NumberedRow]:
+def _read_array(path: Path, label: str) -> Iterator[NumberedRow]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RegrowError(f"{path} is not valid JSON: {error}.", "Correct the file, or give one JSON object per line.") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise RegrowError(f"{label} is not valid JSON: {reason}.", "Correct the file, or give one JSON object per line.") from None
     for number, row in enumerate(rows):
         yield number, _as_row(row)
 
@@ -50,7 +60,7 @@ def _parse(line: bytes) -> Row | BadRow:
         return _as_row(json.loads(line))
     except UnicodeDecodeError:
         return BadRow("not valid UTF-8")
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: also an integer of more digits than Python reads
         return BadRow("malformed JSON")
 
 

@@ -10,6 +10,7 @@ import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.chat_tags import Generation
 from pipeline.errors import RegrowError
 from stages.tokenize.example import BadRow
 from stages.tokenize.traced import Traced, join_traced
@@ -36,6 +37,19 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, *
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
+# What an expression of a template can raise on one row's values: 1 / 0, range(10**9), [][0], 'a' * 10**15, a macro without end.
+_RENDER_ERRORS = (
+    jinja2.TemplateError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+)
+
+
 class ChatTemplate:
     """A compiled chat template and the special tokens it may print.
 
@@ -44,7 +58,7 @@ class ChatTemplate:
     """
 
     def __init__(self, text: str, special_tokens: Mapping[str, str]) -> None:
-        environment = _TracingEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment = _TracingEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
         environment.filters["tojson"] = _tojson
         environment.globals.update(raise_exception=_raise_exception, strftime_now=_no_clock)
         try:
@@ -65,5 +79,5 @@ class ChatTemplate:
         try:
             context = self._template.new_context({"messages": traced, "add_generation_prompt": False, **self._special_tokens})
             return join_traced(self._template.root_render_func(context))
-        except (jinja2.TemplateError, TypeError, KeyError, AttributeError) as error:
-            raise BadRow(f"the chat template refuses it: {error}") from None
+        except _RENDER_ERRORS as error:
+            raise BadRow(f"the chat template refuses it: {str(error) or type(error).__name__}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,27 @@ from pipeline.models import load_causal_lm
 from pipeline.options.views import TrainOptions
 
 
-def build_model(base: Path, options: TrainOptions) -> Any:
-    """The model in ``base``, fp32, under a new adapter if the options ask for one. Seeds the initialisation."""
+def build_model(base: Path, options: TrainOptions, largest_id: int = 0) -> Any:
+    """The model in ``base``, fp32, under a new adapter if the options ask for one. Seeds the initialisation.
+
+    Raises:
+        RegrowError: it has no embedding for ``largest_id``, cannot be opened, or cannot take the adapter.
+    """
     set_seed(options.seed)
     model = load_causal_lm(base, attn_implementation=options.attn_implementation)
+    _check_vocabulary(model, largest_id)  # before an adapter may wrap the embeddings
     # transformers validates this one at every save and refuses some that published models have; ours is copied instead.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     return model if options.adapter is None else _add_adapter(model, options)
+
+
+def _check_vocabulary(model: Any, largest_id: int) -> None:
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if largest_id >= vocabulary:
+        raise RegrowError(
+            f"data/tokens holds token id {largest_id}, and base_model has embeddings for ids 0 to {vocabulary - 1}.",
+            "base_model and tokenizer_config must belong together.",
+        )
 
 
 def _add_adapter(model: Any, options: TrainOptions) -> Any:
@@ -44,10 +59,29 @@ def _add_adapter(model: Any, options: TrainOptions) -> Any:
             f"(lora_target_modules: {options.lora_target_modules!r}, lora_target_linear: {options.lora_target_linear})",
             f"Name some of its linear modules ({', '.join(_linear_names(model))}) or set lora_target_linear: true.",
         ) from error
+    except (RuntimeError, MemoryError) as error:  # torch's allocators raise them
+        reason = (str(error).strip() or "out of memory").splitlines()[0]
+        raise RegrowError(
+            f"An adapter of lora_r {options.lora_r} cannot be made for this {type(model).__name__}: {reason}",
+            "Where memory is what lacks, set a smaller lora_r (8 to 256 are usual) or name fewer lora_target_modules.",
+        ) from error
+
+
+def _check_named(model: Any, modules: Sequence[str]) -> None:
+    """PEFT refuses a list of which no name matches; a single name that matches nothing it leaves out without a word."""
+    names = [name for name, _ in model.named_modules()]
+    absent = [module for module in modules if not any(f".{name}".endswith(f".{module}") for name in names)]
+    if absent:
+        raise RegrowError(
+            f"lora_target_modules: this {type(model).__name__} has no module {', '.join(map(repr, absent))}.",
+            f"Its linear modules are {', '.join(_linear_names(model))}.",
+        )
 
 
 def _target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
     """Names, a regular expression, or None for PEFT's choice for the architecture."""
+    if isinstance(options.lora_target_modules, list):
+        _check_named(model, options.lora_target_modules)
     if not options.lora_target_linear:
         return options.lora_target_modules
     if isinstance(options.lora_target_modules, str) and options.lora_target_modules != "all-linear":

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, TrainingArguments
 
-from pipeline.errors import Interrupted, RegrowError
+from pipeline.errors import Interrupted
 from pipeline.options.views import TrainOptions
 from pipeline.progress import Progress
 from pipeline.stage import Job, Metrics
@@ -65,8 +65,7 @@ def _build_trainer(
     job: Job[TrainOptions], corpus: Corpus, schedule: Schedule, arguments: TrainingArguments, progress: Progress
 ) -> BinTrainer:
     pad = _pad_token_id(job.inputs["tokenizer"].path)
-    model = build_model(job.inputs["base"].path, job.options)
-    _check_vocabulary(model, corpus)
+    model = build_model(job.inputs["base"].path, job.options, corpus.counts.largest_id)
     _mention_long_spans(model, corpus, progress)
     order = EpochOrder(job.options.seed, len(corpus.bins), _multiple(arguments))
     trainer = BinTrainer(model, arguments, BinDataset(corpus.bins, corpus.tokens, pad), order, pad)
@@ -85,15 +84,6 @@ def _pad_token_id(folder: Path) -> int:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # never trained nor attended to, so any id would do
     return int(next(token for token in candidates if token is not None))
-
-
-def _check_vocabulary(model: Any, corpus: Corpus) -> None:
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if corpus.counts.largest_id >= vocabulary:
-        raise RegrowError(
-            f"data/tokens holds token id {corpus.counts.largest_id}, and base_model has embeddings for ids 0 to {vocabulary - 1}.",
-            "base_model and tokenizer_config must belong together.",
-        )
 
 
 def _mention_long_spans(model: Any, corpus: Corpus, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,47 @@ def test_a_gguf_file_without_the_library_that_reads_it(tmp_path: Path, monkeypat
     file.write_bytes(b"GGUF")
     with pytest.raises(MissingExtra, match=r"base_model .* needs the package 'gguf'[\s\S]*regrow\[gguf\]"):
         fetch(project(tmp_path, file))
+
+
+def _prefixed(folder: Path) -> bytes:
+    from safetensors.torch import load_file, save
+
+    return save({f"transformer.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()})
+
+
+def _foreign(_: Path) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    return save({"foreign": torch.zeros(2)})
+
+
+@pytest.mark.parametrize(("weights", "foreign"), [(_prefixed, "transformer.model"), (_foreign, "foreign")])
+def test_weights_of_other_names_are_refused(tmp_path: Path, model_folder: Path, weights: Callable[[Path], bytes], foreign: str) -> None:
+    """transformers would start from random weights."""
+    base = changed(tmp_path, model_folder, {"model.safetensors": weights(model_folder)})
+    with pytest.raises(RegrowError, match=rf"base_model '\./base': .*LlamaForCausalLM.* 21 missing \(.*without a place in it \({foreign}"):
+        fetch(project(tmp_path, base))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gpt2"}, r"GPT2LMHeadModel.*missing \(.*transformer\.h\.0"),
+        ({"intermediate_size": 96}, r"6 of another shape \(model\.layers\.0\.mlp\.down_proj\.weight \[64, 128\] for \[64, 96\]"),
+        ({"num_hidden_layers": 3}, r"9 missing \(model\.layers\.2"),
+    ],
+)
+def test_a_config_of_another_model_is_refused(tmp_path: Path, model_folder: Path, change: dict[str, Any], message: str) -> None:
+    config = json.loads((model_folder / "config.json").read_text()) | change
+    with pytest.raises(RegrowError, match=message):
+        fetch(project(tmp_path, changed(tmp_path, model_folder, {"config.json": json.dumps(config).encode()})))
+
+
+def test_names_that_transformers_completes_are_accepted(tmp_path: Path, model_folder: Path) -> None:
+    """GPT-2's own files leave out the prefix of the base model."""
+    from safetensors.torch import load_file, save
+
+    tensors = load_file(model_folder / "model.safetensors")
+    bare = save({name.removeprefix("model."): tensor for name, tensor in tensors.items()}, metadata={"format": "pt"})
+    fetch(project(tmp_path, changed(tmp_path, model_folder, {"model.safetensors": bare})))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,16 @@ def test_explain_tells_all_of_an_option() -> None:
     assert "(it says how a stage runs, not what it writes)" in explain("dataset_num_proc")
 
 
+def test_explain_lists_the_options_of_a_group() -> None:
+    told = explain("eval")
+    assert "default   that of each of its options" in told and "EvalGroup" not in told and "batch_size=" not in told
+    assert [line.split(":")[0].strip() for line in told.splitlines() if line.startswith("    eval.")] == [
+        f"eval.{name}" for name in ("batch_size", "choices", "samples", "max_new_tokens")
+    ]
+    assert "    datasets.path: " in explain("datasets") and "    datasets.path: " in explain("test_datasets")
+    assert "  options" not in explain("seed")
+
+
 def test_every_option_can_be_explained() -> None:
     assert all(explain(place).startswith(place) for place in catalogue())
 
@@ -158,6 +169,32 @@ def test_the_json_schema_says_what_editors_need() -> None:
     assert names <= schema["$defs"].keys()
 
 
+def test_the_json_schema_takes_null_where_a_key_may_be_left_out() -> None:
+    schema = json_schema()
+    for name, found in schema["properties"].items():
+        assert _takes_null(found) == (name not in schema["required"]), name
+    entry = schema["$defs"]["DatasetEntry"]["properties"]
+    assert {name for name, found in entry.items() if not _takes_null(found)} == {"path", "type"}
+
+
+def _takes_null(found: dict[str, Any]) -> bool:
+    kinds = found.get("anyOf", [found])
+    typed = any(("type" not in kind and "$ref" not in kind) or "null" in kind.get("type", ()) for kind in kinds)
+    return typed and None in found.get("enum", [None])
+
+
+def test_the_json_schema_refuses_what_asks_for_something() -> None:
+    schema = json_schema()
+    assert schema["properties"]["load_in_4bit"]["enum"] == [None, False]
+    assert schema["properties"]["unsloth_rope"]["enum"] == [None, False]
+    assert schema["properties"]["include_tkps"]["enum"] == [None, True]
+    assert schema["$defs"]["DatasetEntry"]["properties"]["split"]["enum"] == [None, "train"]
+    assert "enum" not in schema["properties"]["sdp_attention"] and schema["properties"]["sdp_attention"]["deprecated"]
+    for option in catalogue().values():
+        if option.facts.status == "refused" and "." not in option.place:
+            assert schema["properties"][option.place]["enum"][0] is None and schema["properties"][option.place]["deprecated"]
+
+
 def _references(node: object) -> list[dict[str, str]]:
     if isinstance(node, dict):
         return [found for value in node.values() for found in _references(value)] + ([node] if "$ref" in node else [])
@@ -170,7 +207,7 @@ def test_json_schema_is_the_same_every_time() -> None:
 
 def test_checking_is_quick_and_light(tmp_path: Path) -> None:
     """60 lines in a new process: under 1.5 s of CPU, and none of the heavy libraries."""
-    text = render(WHOLE)
+    text = render({key: value for key, value in WHOLE.items() if key != "chat_template"} | {"chat_template_jinja": "{{ messages }}"})
     assert len(text.splitlines()) >= 60
     code = "import sys, pathlib; from pipeline.options.check import check; print(check(pathlib.Path(sys.argv[1]), resolved=True))"
     arguments = [sys.executable, "-X", "importtime", "-c", code, str(write(tmp_path, text))]

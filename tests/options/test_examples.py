@@ -64,7 +64,7 @@ def test_without_these_lines_it_works(path: Path) -> None:
         marked = re.search(r"# (not yet|refused|unknown)$", line) and not line.lstrip().startswith("type:")
         inside = depth if marked else inside
         if inside is None:
-            kept.append(re.sub(r"^(\s+type:).*# .*", r"\1 completion", line))
+            kept.append(re.sub(r"^(\s+type:).*# .*", r"\1 own.rows", line))
     text = "\n".join(kept) + "\n"
     text += "" if "datasets:" in text else "datasets: [{path: a.jsonl, type: completion}]\n"
-    check_source(parse(re.sub(r"type: completion\n(\s{6}.*\n)+", "type: completion\n", text), "params.yaml"))
+    check_source(parse(re.sub(r"type: own.rows\n(\s{6}.*\n)+", "type: own.rows\n", text), "params.yaml"))

@@ -151,3 +151,42 @@ def test_importing_changes_no_meaning(path: Path) -> None:
     result = imported(text, ())
     told = [PROBLEM.fullmatch(line) for line in result.remaining]
     assert {match["key"] for match in told if match} == wanted
+
+
+def test_numbers_in_overrides_count_in_lists() -> None:
+    result = imported(GOOD, ("--datasets.0.path", "c/d", "--datasets.0.roles.user=[human]"))
+    entry = check_source(parse(result.text, "params.yaml")).options.datasets[0]
+    assert (entry.path, entry.type, entry.roles) == ("c/d", "chat_template", {"user": ["human"]})
+
+
+@pytest.mark.parametrize("flag", ["--datasets.1.path=x", "--datasets.path=x", "--datasets.-1.path=x"])
+def test_an_override_of_no_item_is_refused(flag: str) -> None:
+    with pytest.raises(RegrowError, match=r"there is no item.*\n.*a number from 0 to 0"):
+        imported(GOOD, (flag,))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *(("8", 8), ("1e-4", 1e-4), ("true", True), ("a b", "a b"), ("8\nseed: 9", "8\nseed: 9"), ("8 # all", "8 # all"), ("a #b", "a #b")),
+        *(
+            ("[1, 2]", "[1, 2]"),
+            ("{a: 1}", "{a: 1}"),
+            ("'8'", "'8'"),
+            ("|", "|"),
+            ("&a 8", "&a 8"),
+            ("!!str 8", "!!str 8"),
+            ("a: b", "a: b"),
+        ),
+    ],
+)
+def test_a_variable_is_one_word_or_text(value: str, expected: object) -> None:
+    result = import_config(GOOD + "revision_of_model: ${VALUE}\n", "a.yaml", {"VALUE": value})
+    assert parse(result.text, "params.yaml").value["revision_of_model"] == expected
+
+
+def test_an_override_is_never_cut() -> None:
+    result = imported(GOOD, ("--base_model", "./a #b", "--revision_of_model='8'", "--tokenizer_config=8\nseed: 9"))
+    values = parse(result.text, "params.yaml").value
+    assert (values["base_model"], values["revision_of_model"], values["tokenizer_config"]) == ("./a #b", "8", "8\nseed: 9")
+    assert "seed" not in values

@@ -73,7 +73,7 @@ def test_misspelt_and_misplaced_keys_get_a_suggestion(line: str, suggestion: str
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("lora_r: eight", '"eight" — expected a whole number, at least 1; for example `lora_r: 8`, the default'),
+        ("lora_r: eight", '"eight" — expected a whole number, at least 1, at most 65536; for example `lora_r: 8`, the default'),
         ("lora_r: true", "expected a whole number"),
         ("seed: 4.5", "expected a whole number"),
         ("num_epochs: .nan", "expected a number, more than 0"),
@@ -149,3 +149,36 @@ def test_secrets_are_not_shown() -> None:
 def test_pretraining_stands_in_for_datasets() -> None:
     found = refused("base_model: ./base\nlearning_rate: 1e-4\nmax_steps: 10\npretraining_dataset:\n  - path: owner/name\n")
     assert [(line, key) for line, key, _ in found] == [(4, "pretraining_dataset")]
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [
+        *((key, 2**31 - 1) for key in ("sequence_len", "max_steps", "micro_batch_size", "gradient_accumulation_steps", "logging_steps")),
+        *((key, 2**31 - 1) for key in ("save_steps", "warmup_steps", "val_set_size", "eval.samples", "eval.max_new_tokens")),
+        *(("merge.max_shard_size_mb", 2**31 - 1), ("lora_r", 65536), ("eval.batch_size", 65536), ("num_epochs", 1_000_000)),
+    ],
+)
+def test_absurd_numbers_are_refused(key: str, most: int) -> None:
+    group, _, name = key.rpartition(".")
+    text = f"{group}:\n  {name}" if group else name
+    for value in (most + 1, 10**400):
+        assert [found for _, found, rest in refused(GOOD + f"{text}: {value}\n") if f"at most {most}" in rest] == [key]
+    rest = "max_steps: null\n" if key != "warmup_steps" else "max_steps: null\nlr_scheduler: linear\n"
+    accepted(GOOD + (rest if key != "max_steps" else "") + f"{text}: {most}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (GOOD.replace("./base", '""'), "base_model"),
+        (GOOD.replace("./base", '" \\t"'), "base_model"),
+        (GOOD + 'tokenizer_config: ""\n', "tokenizer_config"),
+        (GOOD + "tokenizer_config: ' '\n", "tokenizer_config"),
+        (GOOD.replace("rows.jsonl", '" "'), "datasets.0.path"),
+        (GOOD.replace("    type", "    roles: {}\n    type"), "datasets.0.roles"),
+    ],
+)
+def test_empty_values_are_refused_with_their_line(text: str, key: str) -> None:
+    lines = {"base_model": 1, "tokenizer_config": 6, "datasets.0.path": 3, "datasets.0.roles": 4}
+    assert [(line, found) for line, found, _ in refused(text)] == [(lines[key], key)]

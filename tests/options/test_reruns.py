@@ -10,7 +10,7 @@ from pipeline.options.catalogue import catalogue
 from pipeline.options.reading.source import parse
 from pipeline.options.reading.wording import models_in
 from pipeline.options.recipe import Recipe, check_source
-from pipeline.options.views import VIEWS
+from pipeline.options.views import VIEWS, RecipeOptions
 from tests.options.configs import GOOD
 from tests.options.values import effective_value
 
@@ -68,7 +68,7 @@ def changed(place: str) -> Recipe:
         holder = holder.setdefault(part, {})
         holder = holder[0] if isinstance(holder, list) else holder
     holder[path[-1]] = effective_value(catalogue()[place])
-    return check_source(source)
+    return Recipe(RecipeOptions.model_validate(source.value), source)
 
 
 def canonicals(recipe: Recipe) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pipeline.options.recipe import check_source
 from pipeline.options.rules import ADVICE, RULES
 from pipeline.options.rules.advice import DEPENDENT
 from pipeline.options.rules.broken import Broken
-from pipeline.options.views import RecipeOptions
-from tests.options.configs import GOOD, refused
+from pipeline.options.views import FetchOptions, RecipeOptions
+from tests.options.configs import GOOD, accepted, refused
 from tests.tiny import MINIMAL
 
 Case = tuple[str, dict[str, Any], str, dict[str, Any]]
@@ -21,6 +21,44 @@ FSDP: dict[str, Any] = {"offload_params": True}
 
 # rule, what breaks it, the key it points at, what mends it
 CASES: list[Case] = [
+    ("sources_can_be_read", {"base_model": " "}, "base_model", {"base_model": "gpt2"}),
+    ("sources_can_be_read", {"tokenizer_config": "a\nb"}, "tokenizer_config", {"tokenizer_config": "my models/é"}),
+    ("sources_can_be_read", {"datasets": [ROW, ROW | {"path": "pypi:evals/x.jsonl"}]}, "datasets.1.path", {"datasets": [ROW]}),
+    (
+        "sources_can_be_read",
+        {"test_datasets": [ROW | {"path": "pypi:evals==1/../x.jsonl"}]},
+        "test_datasets.0.path",
+        {"test_datasets": [ROW | {"path": "pypi:evals==1/x.jsonl"}]},
+    ),
+    ("sources_can_be_read", {"base_model": "a" * 1001}, "base_model", {"base_model": "a" * 1000}),
+    ("models_bring_no_code", {"trust_remote_code": True}, "trust_remote_code", {"trust_remote_code": False}),
+    ("templates_are_jinja", {"chat_template_jinja": "{% if %}"}, "chat_template_jinja", {"chat_template_jinja": "{% if x %}{% endif %}"}),
+    (
+        "templates_are_jinja",
+        {"chat_template_jinja": "{{ x | no_such_filter }}"},
+        "chat_template_jinja",
+        {"chat_template_jinja": "{% for x in y %}{% break %}{% generation %}{{ x | tojson }}{% endgeneration %}{% endfor %}"},
+    ),
+    ("choices_are_distinct", {"eval": {"choices": ["a", "b", "a"]}}, "eval.choices", {"eval": {"choices": ["a", "b"]}}),
+    ("formats_are_distinct", {"quantize": {"formats": ["int8", "int8"]}}, "quantize.formats", {"quantize": {"formats": ["int8"]}}),
+    *(
+        (
+            "keys_fit_the_type",
+            {"datasets": [ROW | {"type": kind, key: value}]},
+            f"datasets.0.{key}",
+            {"datasets": [ROW | {"type": "my.rows", key: value}, {"path": "b", "type": fits, key: value}]},
+        )
+        for key, value, fits in (
+            ("field", "text", "completion"),
+            ("field_messages", "turns", "chat_template"),
+            ("message_property_mappings", {"role": "from"}, "chat_template"),
+            ("roles", {"user": ["human"]}, "chat_template"),
+            ("roles_to_train", [], "chat_template"),
+            ("train_on_eos", "turn", "chat_template"),
+        )
+        for kind in ("chat_template", "completion", "alpaca")
+        if kind != fits
+    ),
     ("types_are_known", {"datasets": [{"path": "a", "type": "sharegpt"}]}, "datasets.0.type", {"datasets": [ROW]}),
     ("datasets_are_distinct", {"datasets": [ROW, ROW]}, "datasets.1", {"datasets": [ROW, ROW | {"path": "b"}]}),
     (
@@ -298,3 +336,24 @@ def test_advice_is_a_warning() -> None:
 def test_a_typo_does_not_hide_a_bad_combination() -> None:
     found = refused(GOOD + "learnin_rate: 1\nwarmup_steps: 5\nwarmup_ratio: 0.1\nval_set_size: 1\n")
     assert [key for _, key, _ in found] == ["learnin_rate", "warmup_ratio", "val_set_size"]
+
+
+def test_a_template_error_names_its_line_in_the_template() -> None:
+    ((line, key, rest),) = refused(GOOD + "chat_template_jinja: |\n  {% for m in messages %}\n  {{ m.content }\n  {% endfor %}\n")
+    assert (line, key) == (6, "chat_template_jinja") and "line 2 of it: unexpected '}'" in rest
+
+
+def test_names_that_the_disk_must_judge_are_left_to_it() -> None:
+    for name in ("gpt2", "owner/name", "model", "../a b/c", "~/x", "data/raw", "a--b", "C:\\\\models"):
+        accepted(GOOD.replace("./base", f'"{name}"'))
+
+
+def test_a_wrong_source_says_what_would_work() -> None:
+    ((line, key, rest),) = refused(GOOD.replace("rows.jsonl", "pypi:evals/rows.jsonl"))
+    assert (line, key) == (3, "datasets.0.path") and rest.endswith("works: pypi:NAME==1.2.3/path/in/the/wheel#sha256=HEX")
+
+
+def test_code_of_models_is_not_yet_supported() -> None:
+    ((line, key, rest),) = refused(GOOD + "trust_remote_code: true\n")
+    assert (line, key) == (6, "trust_remote_code") and "not yet supported: train, merge and eval" in rest
+    assert accepted(GOOD + "trust_remote_code: false\n").view(FetchOptions).trust_remote_code is False

@@ -58,7 +58,8 @@ def _of_type(annotation: Any) -> list[Any]:
     if origin is Literal:
         return list(arguments)
     if origin is list:
-        return [[value, value] for value in _of_members(arguments[0])]
+        values = _of_members(arguments[0])
+        return [values[:2], *([value] for value in values), *([value, value] for value in values)]
     if origin is tuple:
         return [[_of_members(item)[0] for item in arguments]]
     if origin is dict:
@@ -71,7 +72,7 @@ def _of_type(annotation: Any) -> list[Any]:
         bool: [True, False],
         int: [3, 0, 7],
         float: [0.25, 3.5, 0.75],
-        str: ["something"],
+        str: ["something", "another"],
         Any: ["something"],
         dict: [{"a": 1}],
     }

@@ -71,6 +71,21 @@ def test_a_library_outside_the_lock_is_an_error(root: Path) -> None:
         identity(root)
 
 
+def test_code_that_cannot_be_parsed_and_a_lock_that_is_not_there(root: Path) -> None:
+    (root / "pipeline/shared.py").write_text("def f(:\n")
+    with pytest.raises(RegrowError, match=r"shared\.py is not valid Python"):
+        identity(root)
+    with pytest.raises(RegrowError, match=r"requirements\.lock cannot be read"):
+        read_lock(root / "requirements.lock")
+
+
+def test_what_an_editor_leaves_beside_the_code_is_no_code(root: Path) -> None:
+    before = identity(root)
+    (root / "stages/one/.work.py.swp").write_text("x")
+    (root / "stages/one/work.py~").write_text("x")
+    assert identity(root) == before
+
+
 def test_reads_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "requirements.lock"
     path.write_text("# note\nruamel.yaml==0.18.6\nFoo_Bar[x]==1.0 ; python_version > '3'\n")

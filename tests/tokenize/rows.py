@@ -12,15 +12,20 @@ from stages.tokenize import STAGE
 from tests.tiny import CHATML, publish_artifact, run_stage, save_tokenizer
 
 
-def tokenize(workspace: Path, lines: Sequence[Any], *, chat_template: str = CHATML, **options: Any) -> TokenTable:
-    """Tokenize rows (objects, or raw text lines) of one dataset entry; ``options`` are its keys, or train_on_inputs."""
+def tokenize(workspace: Path, lines: Sequence[Any], **settings: Any) -> TokenTable:
+    """Tokenize rows (objects, or raw text lines) of one dataset entry; ``settings`` as of :func:`tokenize_file`."""
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return tokenize_file(workspace, "rows.jsonl", text.encode("utf-8"), **settings)
+
+
+def tokenize_file(workspace: Path, name: str, content: bytes, *, chat_template: str = CHATML, **options: Any) -> TokenTable:
+    """Tokenize a file ``name``, .jsonl or .json, of these bytes; ``options`` are the keys of its dataset entry, or train_on_inputs."""
 
     def fill(folder: Path) -> None:
         (folder / "train-00").mkdir()
-        (folder / "train-00" / "rows.jsonl").write_text(text, encoding="utf-8")
+        (folder / "train-00" / name).write_bytes(content)
 
-    source = {"name": "train-00", "split": "train", "path": "rows.jsonl", "file": "rows.jsonl", "format": "jsonl"}
+    source = {"name": "train-00", "split": "train", "path": f"./my/{name}", "file": name, "format": name.rpartition(".")[2]}
     publish_artifact(workspace / "data", "raw", fill, sources=[source])
     publish_artifact(workspace / "data", "tokenizer", lambda folder: save_tokenizer(folder, chat_template))
     top = {"train_on_inputs": options.pop("train_on_inputs", False)}

@@ -18,6 +18,7 @@ MACRO = (
     "{% macro turn(m) %}<{{ m.role }}>{{ m.content.strip() }}{% endmacro %}"
     "{% for m in messages %}{{ turn(m) + eos_token + '\n' }}{% endfor %}"
 )
+MARKED = "{% for m in messages %}{% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}{% endfor %}"
 THINKING = (
     "{% for m in messages %}{% set c = m.content %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "<|im_start|>{{ m.role }}\n{{ c }}<|im_end|>{% endfor %}"
@@ -30,7 +31,7 @@ def test_trains_the_answers_and_their_terminators(tmp_path: Path) -> None:
     assert full_text(table, 0).startswith("<|im_start|>system\ns<|im_end|>\n<|im_start|>user\none<|im_end|>")
 
 
-@pytest.mark.parametrize("template", [CHATML, TRIMMED, MACRO])
+@pytest.mark.parametrize("template", [CHATML, TRIMMED, MACRO, MARKED])
 def test_finds_turns_that_look_like_anything(tmp_path: Path, template: str) -> None:
     answers = ["[1, 2]", "[[dummy_message]]", "assistant", "é漢🙂", "}}{{ m.role }}", "user\nsame"]
     rows = [chat(("user", answer), ("assistant", answer), ("user", "x" + answer), ("assistant", answer)) for answer in answers]

@@ -48,7 +48,7 @@ def test_bad_rows_are_counted_named_and_do_not_stop_the_run(tmp_path: Path, caps
 
 
 def test_a_source_without_a_usable_row_is_an_error_that_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RegrowError, match=r"rows.jsonl: no row can be used: column 'instruction' is missing \(2 rows\)"):
+    with pytest.raises(RegrowError, match=r"rows.jsonl\): no row can be used: column 'instruction' is missing \(2 rows\)"):
         tokenize(tmp_path, [{"a": 1}, {"a": 2}], type="alpaca")
 
 

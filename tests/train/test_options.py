@@ -135,6 +135,13 @@ def test_a_pattern_and_all_linear_modules_exclude_each_other(published: Path) ->
         build_model(published / "data" / "base", view(adapter="lora", lora_target_modules="q.*", lora_target_linear=True))
 
 
+def test_an_adapter_that_no_memory_holds_is_refused(published: Path) -> None:
+    """Of a model so wide that a rank within bounds is too much; here a rank out of bounds stands for it."""
+    options = view(adapter="lora").model_copy(update={"lora_r": 10**12})
+    with pytest.raises(RegrowError, match=r"adapter of lora_r 1000000000000 cannot be made.*memory"):
+        build_model(published / "data" / "base", options)
+
+
 def test_precisions_of_a_cpu() -> None:
     assert choose_precision(view(), Heard().say) == "fp32"
     assert choose_precision(view(bf16=False), Heard().say) == "fp32"

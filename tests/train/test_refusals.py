@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.errors import RegrowError
 from tests.tiny import publish_artifact, publish_bins, publish_tokens, save_model
-from tests.train.workspace import FULL, Heard, build, make_rows, train
+from tests.train.workspace import FULL, LORA, Heard, build, make_rows, train
 
 
 def test_tokens_other_than_those_packed_are_refused(workspace: Path) -> None:
@@ -66,3 +67,26 @@ def test_a_base_that_is_no_model_is_refused(workspace: Path) -> None:
     publish_artifact(workspace / "data", "base", lambda folder: (folder / "config.json").write_text("{}"))
     with pytest.raises(RegrowError, match="cannot be opened"):
         train(workspace, FULL)
+
+
+def test_a_base_whose_weights_are_another_models_is_refused(workspace: Path) -> None:
+    """transformers would train from random weights."""
+
+    def fill(folder: Path) -> None:
+        save_model(folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96, "num_hidden_layers": 3}))
+
+    publish_artifact(workspace / "data", "base", fill)
+    with pytest.raises(RegrowError, match=r"do not fill the LlamaForCausalLM.* 9 missing \(model\.layers\.2.* 6 of another shape"):
+        train(workspace, FULL)
+
+
+def test_an_adapter_on_the_embeddings_trains(workspace: Path) -> None:
+    trained, _ = train(workspace, LORA | {"lora_target_linear": False, "lora_target_modules": ["embed_tokens", "q_proj"], "max_steps": 1})
+    assert "adapter_model.safetensors" in trained.files
+
+
+def test_every_named_module_must_be_there(workspace: Path) -> None:
+    with pytest.raises(RegrowError, match=r"lora_target_modules: .*has no module 'nope'\.\n.*down_proj.*q_proj"):
+        train(workspace, LORA | {"lora_target_linear": False, "lora_target_modules": ["q_proj", "layers.0.self_attn.k_proj", "nope"]})

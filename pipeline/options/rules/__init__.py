@@ -10,12 +10,14 @@ from pipeline.options.rules.advice import ADVICE
 from pipeline.options.rules.broken import Broken, Rule
 from pipeline.options.rules.cadence import CADENCE
 from pipeline.options.rules.data import DATA
+from pipeline.options.rules.entries import ENTRIES
 from pipeline.options.rules.learning import LEARNING
 from pipeline.options.rules.machine import MACHINE
 from pipeline.options.rules.packing import PACKING
 from pipeline.options.rules.preference import PREFERENCE
+from pipeline.options.rules.sources import SOURCES
 
-RULES: tuple[Rule, ...] = (*DATA, *PACKING, *CADENCE, *LEARNING, *MACHINE, *PREFERENCE)
+RULES: tuple[Rule, ...] = (*SOURCES, *DATA, *ENTRIES, *PACKING, *CADENCE, *LEARNING, *MACHINE, *PREFERENCE)
 """Broken, the file is refused."""
 
 __all__ = ["ADVICE", "RULES", "Broken", "Rule"]
