@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import AutoTokenizer, TrainingArguments
 
@@ -57,8 +58,21 @@ def train(job: Job[TrainOptions]) -> Metrics:
     }
     if launch.leads:
         _write(job, trainer.model, lines, metrics)
-    trainer.accelerator.end_training()
+    _end(trainer)
     return metrics
+
+
+def _end(trainer: BinTrainer) -> None:
+    """Leave the process group, the wrapped model first.
+
+    torch 2.13 can wait for itself for ever otherwise: the wrapper's destructor would be the one to end the group, holding
+    Python's lock while it joins a thread of gloo's that wants it.
+    """
+    trainer.accelerator.wait_for_everyone()
+    trainer.model_wrapped = cast(Any, trainer.model)
+    trainer.accelerator.free_memory()
+    gc.collect()
+    trainer.accelerator.end_training()
 
 
 def _build_trainer(
