@@ -6,19 +6,27 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipeline.errors import RegrowError
 from pipeline.options.datasets import DatasetFormat
 from stages.tokenize.example import BadRow, Example, Format, Piece, Row
+from stages.tokenize.formats import Surroundings
 from stages.tokenize.template import ChatTemplate
 
 _ROLES = {"user": ["human", "user"], "assistant": ["gpt", "assistant"], "system": ["system"], "tool": ["tool"]}
 Message = Mapping[str, Any]
 
 
-def chat_format(entry: DatasetFormat, template: ChatTemplate, eos: str, train_on_inputs: bool) -> Format:
+def chat_format(entry: DatasetFormat, around: Surroundings) -> Format:
     """Rows with a list of messages. Trained: the content of turns whose role is in ``roles_to_train``, and per
     ``train_on_eos`` the end-of-turn token after it, wherever the template puts it. Headers are never trained."""
+    if around.chat_template is None:
+        raise RegrowError(
+            f"Dataset type {entry.type!r} needs a chat template, and the tokenizer has none.",
+            "Set chat_template: chatml (or another), or chat_template_jinja.",
+        )
+    template = ChatTemplate(around.chat_template, around.special_tokens)
     read_messages = message_reader(entry)
-    mask = turn_mask(entry, eos, train_on_inputs)
+    mask = turn_mask(entry, around.eos, around.options.train_on_inputs)
 
     def chat(row: Row) -> Example:
         messages = read_messages(row)

@@ -15,13 +15,10 @@ from pipeline.options.views import TokenizeOptions
 from pipeline.progress import Task
 from pipeline.stage import Job, Metrics
 from pipeline.tokens import TokenWriter, id_dtype
-from stages.tokenize.chat import chat_format
 from stages.tokenize.encode import Encoded, Encoder, as_encoded
 from stages.tokenize.example import BadRow, Example, Format, Tokenized
-from stages.tokenize.instruct import alpaca_format, completion_format
-from stages.tokenize.own import own_format
+from stages.tokenize.formats import Surroundings, format_of
 from stages.tokenize.rows import NumberedRow, read_rows
-from stages.tokenize.template import ChatTemplate
 
 _BLOCK_ROWS = 1024
 
@@ -52,13 +49,14 @@ class Source:
 def tokenize_sources(job: Job[TokenizeOptions]) -> Metrics:
     """Write data/tokens from data/raw."""
     draft, encoder = job.outputs["tokens"], Encoder(job.inputs["tokenizer"].path)
+    around = Surroundings(job.options, job.inputs["tokenizer"].path, encoder.special_tokens, encoder.chat_template)
     sources = [Source(dict(facts)) for facts in job.inputs["raw"].content["sources"]]
     with (
         TokenWriter(draft.path, id_dtype(encoder.vocab_size)) as writer,
         (draft.path / "rejected.jsonl").open("w", encoding="utf-8") as rejected,
     ):
         for number, source in enumerate(sources):
-            format_row = _format(job, encoder, _entry(job.options, source.facts["name"]))
+            format_row = format_of(_entry(job.options, source.facts["name"]), around)
             path = job.inputs["raw"].path / source.facts["name"] / source.facts["file"]
             rows = read_rows(path, source.facts["format"], source.label)
             with job.progress.task(f"tokenize {source.facts['name']}", unit="rows") as task:
@@ -73,25 +71,6 @@ def _entry(options: TokenizeOptions, name: str) -> DatasetFormat:
     split, number = name.split("-")
     entries = options.datasets if split == "train" else options.test_datasets or []
     return entries[int(number)]
-
-
-def _format(job: Job[TokenizeOptions], encoder: Encoder, entry: DatasetFormat) -> Format:
-    def chat() -> Format:
-        if encoder.chat_template is None:
-            raise RegrowError(
-                f"Dataset type {entry.type!r} needs a chat template, and the tokenizer has none.",
-                "Set chat_template: chatml (or another), or chat_template_jinja.",
-            )
-        template = ChatTemplate(encoder.chat_template, encoder.special_tokens)
-        return chat_format(entry, template, encoder.eos, job.options.train_on_inputs)
-
-    if entry.type == "chat_template":
-        return chat()
-    if entry.type == "completion":
-        return completion_format(entry)
-    if entry.type == "alpaca":
-        return alpaca_format(job.options.train_on_inputs)
-    return own_format(entry, job.inputs["tokenizer"].path, chat)
 
 
 def _tokenize(

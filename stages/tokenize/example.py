@@ -32,11 +32,22 @@ class Example:
 
     ``bos``: put the tokenizer's own prefix (a beginning-of-sequence token, if it has one) in front.
     ``eos``: end with a trained end-of-sequence token.
+    ``labels``: what trained tokens stand for where that is not the token itself: one for the row (1 wanted, 0 not wanted),
+    or one per trained token (process rewards).
     """
 
     pieces: tuple[Piece, ...]
     bos: bool = False
     eos: bool = False
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A row with two answers. Each example is whole, prompt included; what is trained of it is the answer."""
+
+    chosen: Example
+    rejected: Example
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,10 @@ class Tokenized:
     loss_mask: list[int]
 
 
-Format = Callable[[Row], Example | Tokenized]
+Made = Example | Preference | Tokenized
+"""What a row can become."""
+
+Format = Callable[[Row], Made]
 """A dataset type: turns one row into an example or raises :class:`BadRow`."""
 
 

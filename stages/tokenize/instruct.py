@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.options.datasets import DatasetFormat
 from stages.tokenize.example import BadRow, Example, Format, Piece, Row, text_field
+from stages.tokenize.formats import Surroundings
 
 _WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -14,6 +15,14 @@ _WITHOUT_INPUT = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
+
+
+INSTRUCT_TYPES = frozenset({"alpaca", "completion"})
+
+
+def instruct_format(entry: DatasetFormat, around: Surroundings) -> Format:
+    """The format of a type of :data:`INSTRUCT_TYPES`."""
+    return completion_format(entry) if entry.type == "completion" else alpaca_format(around.options.train_on_inputs)
 
 
 def completion_format(entry: DatasetFormat) -> Format:
