@@ -1,11 +1,11 @@
-# make demo · make test · make lock
+# make demo · make test · make oracle CASES=DIR · make bench · make lock
 PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Tests spread over processes would otherwise start two busy-waiting threads each.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test oracle bench lint lock clean
 
 demo: $(INSTALLED)  ## fine-tune, merge, quantise and judge a real model on this computer
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -14,6 +14,12 @@ demo: $(INSTALLED)  ## fine-tune, merge, quantise and judge a real model on this
 
 test: $(INSTALLED) lint  ## everything CI checks
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 10
+
+oracle: $(INSTALLED)  ## compare our rows with those that Axolotl made of the cases in CASES
+	$(BIN)/python -m tests.oracle $(CASES)
+
+bench: $(INSTALLED)  ## measure us beside others; see benchmarks/
+	$(BIN)/python benchmarks/tokenize.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,21 @@ import typer
 from pipeline.errors import RegrowError
 
 STAGES = ("fetch", "tokenize", "dedupe", "pack", "train", "merge", "quantize", "eval")
+
+
+class RowsAs(StrEnum):
+    """How `regrow inspect` shows rows."""
+
+    text = "text"
+    jsonl = "jsonl"
+
+
+class TableAs(StrEnum):
+    """How `regrow learned` shows its table."""
+
+    text = "text"
+    json = "json"
+
 
 app = typer.Typer(
     help="Reproducible fine-tuning of language models: an Axolotl config in, a merged, quantised and judged model out.\n\n"
@@ -124,6 +140,54 @@ def plan() -> None:
     typer.echo(
         "\n".join(lines) if lines else "Options, code and libraries are those of the last run. (`dvc status` looks at the data too.)"
     )
+
+
+@app.command()
+def inspect(
+    tokens: Annotated[Path | None, typer.Argument(help="A token artifact; default data/tokens.")] = None,
+    row: Annotated[int | None, typer.Option(help="Begin at this row of the artifact, from 0.")] = None,
+    source: Annotated[str | None, typer.Option(help="Rows of this source only: slot (train-00), path or file name.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="How many rows; default 5, or 1 with --row.", show_default=False)] = None,
+    format: Annotated[RowsAs, typer.Option(help="jsonl: one row a line, with input_ids and labels (-100 where masked).")] = RowsAs.text,
+) -> None:
+    """Show rows of data/tokens: trained text stands out, masked text is dim, special tokens and line ends are visible.
+
+    On a terminal trained text is green. Elsewhere it stands in ⟦ and ⟧. A special token is underlined; text that only reads
+    like one has a backslash in front. ↵ is a line end, ␣ a space where trained text begins or ends.
+    """
+    from pipeline.inspection.opened import choose_rows, open_tokens
+    from pipeline.inspection.rows import records, show
+    from pipeline.project import find_project
+
+    opened = open_tokens(tokens or find_project().data / "tokens")
+    numbers = choose_rows(opened, row, source, count or (5 if row is None else 1))
+    if format is RowsAs.text:
+        show(opened, numbers)
+    else:
+        for line in records(opened, numbers):
+            typer.echo(line)
+
+
+@app.command()
+def learned(
+    tokens: Annotated[Path | None, typer.Argument(help="A token artifact; default data/tokens.")] = None,
+    format: Annotated[TableAs, typer.Option(help="The table, or the same as JSON.")] = TableAs.text,
+    picture: Annotated[Path | None, typer.Option(help="Write a histogram of row lengths and trained shares to this SVG file.")] = None,
+) -> None:
+    """What data/tokens teaches, source by source: rows, tokens, trained tokens, longest row, rows dropped and why."""
+    from pipeline.inspection.learned import learned_json, print_table
+    from pipeline.inspection.opened import open_tokens
+    from pipeline.inspection.picture import picture as draw
+    from pipeline.project import find_project
+
+    opened = open_tokens(tokens or find_project().data / "tokens")
+    if format is TableAs.json:
+        typer.echo(learned_json(opened))
+    else:
+        print_table(opened)
+    if picture is not None:
+        picture.write_text(draw(opened), encoding="utf-8")
+        typer.echo(f"Wrote {picture}.", err=True)
 
 
 @app.command(hidden=True)

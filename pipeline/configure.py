@@ -3,7 +3,8 @@
 * ``data/options/<stage>.json``: the options the stage reads with defaults resolved, a digest of its code, the versions
   of its libraries. A stage depends on its file and its inputs and on nothing else.
 * ``data/sources/<slot>/``: links to local files that params.yaml names, so that DVC sees when their bytes change.
-* ``data/modules/``: links to the user's own modules, so that a change there configures again.
+* ``data/modules/``: links to the user's own modules and chat templates, so that a change there configures again.
+* ``output_dir``, if it is set: links to the artifacts that are shipped.
 """
 
 from __future__ import annotations
@@ -17,22 +18,32 @@ from typing import Any
 from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
 from pipeline.identity import code_identity, find_module, read_lock
+from pipeline.options.dataset_types import is_own
 from pipeline.options.recipe import Recipe
 from pipeline.options.views import FetchOptions, TokenizeOptions
+from pipeline.output import make_links, output_links
 from pipeline.project import Project
-from pipeline.source import Local, parse_source
+from pipeline.source import Local, glob_base, parse_source
 from pipeline.stage import Stage
+
+_WRITTEN = frozenset(
+    {"sources", "options", "modules", "metrics", "raw", "tokenizer", "base", "tokens", "dedupe", "packed", "trained", "merged", "quantized"}
+    | {"eval"}
+)
+"""Folders under data/ that regrow writes."""
 
 
 def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None:
-    """Write all three folders. Files that would not change are left as they are."""
+    """Write all of these. Files that would not change are left as they are."""
     lock = read_lock(project.lock)
-    files = local_files(project, recipe)
+    files, outputs = local_files(project, recipe), output_links(project, recipe.options.output_dir)
     documents = {stage.name: stage_document(project, recipe, stage, lock) for stage in stages}
     for name, document in documents.items():
         _write(project.options / f"{name}.json", canonical_json(document))
-    _link_all(project.sources, files)
-    _link_all(project.data / "modules", _own_files(project, recipe, lock))
+    link_all(project.sources, files)
+    templates = {f"chat_templates/{number}": file for number, file in enumerate(recipe.files)}
+    link_all(project.data / "modules", _own_files(project, recipe, lock) | templates)
+    make_links(outputs)
 
 
 def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[str, str]) -> dict[str, Any]:
@@ -54,7 +65,8 @@ def own_modules(project: Project, recipe: Recipe) -> list[str]:
         RegrowError: one is not in the project, where a change to it could be seen.
     """
     view = recipe.view(TokenizeOptions)
-    names = {entry.type for entry in [*view.datasets, *(view.test_datasets or [])] if "." in entry.type}
+    types = [entry.type for entry in [*view.datasets, *(view.test_datasets or [])]]
+    names = {kind for kind in types if isinstance(kind, str) and is_own(kind)}
     return sorted({_own_module(project, name) for name in names})
 
 
@@ -90,7 +102,8 @@ def local_files(project: Project, recipe: Recipe) -> dict[str, Path]:
 
 def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
     """(slot, option, value) of every option that names a source."""
-    values = [(f"train-{i:02d}", f"datasets[{i}].path", entry.path) for i, entry in enumerate(options.datasets)]
+    train = "pretraining_dataset" if options.pretraining_dataset else "datasets"
+    values = [(f"train-{i:02d}", f"{train}[{i}].path", entry.path) for i, entry in enumerate(options.datasets)]
     values += [(f"test-{i:02d}", f"test_datasets[{i}].path", entry.path) for i, entry in enumerate(options.test_datasets or [])]
     values.append(("base", "base_model", options.base_model))
     if options.tokenizer_config is not None:
@@ -100,7 +113,7 @@ def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
 
 def _local_path(project: Project, value: str) -> Path | None:
     """Where a local source is; ``None`` for a source elsewhere. A path that exists is local, whatever it looks like."""
-    if value.startswith("pypi:"):
+    if value.startswith("pypi:") or "://" in value:
         return None
     try:
         path = project.root / Path(value).expanduser()
@@ -111,18 +124,36 @@ def _local_path(project: Project, value: str) -> Path | None:
 
 
 def _files(project: Project, path: Path, option: str, value: str) -> dict[str, Path]:
+    base, pattern = glob_base(str(Path(value).expanduser()))
     if path.is_dir():
         _refuse_surrounding(project, path, option, value)
-        names = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
-        files = {name: file for name, file in names.items() if not any(part.startswith(".") for part in Path(name).parts)}
+        files = _visible(path, path.rglob("*"))
+    elif pattern is not None and not path.exists():
+        files = _matching(project, project.root / base, pattern, option, value)
     else:
         files = {path.name: path} if path.is_file() else {}
     if not files:
-        what = "is an empty folder" if path.is_dir() else "does not exist"
+        what = "is an empty folder" if path.is_dir() else "does not exist" if pattern is None else "matches no file"
         raise RegrowError(
             f"params.yaml: {option}: {value!r} {what}.", f"Looked for {path}. Relative paths start at the folder of params.yaml."
         )
     return files
+
+
+def _matching(project: Project, base: Path, pattern: str, option: str, value: str) -> dict[str, Path]:
+    """Files that a pattern names, by their place in the folder that it starts from; none that a stage writes."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise RegrowError(f"params.yaml: {option}: {value!r} is no pattern.", "Behind its first * a pattern goes down only: data/*.jsonl")
+    files = _visible(base, base.glob(pattern))
+    for file in files.values():
+        if project.data in file.parents and (file.relative_to(project.data).parts[0] in _WRITTEN):
+            raise RegrowError(f"params.yaml: {option}: {value!r} matches {file}, which regrow itself writes.", "Name a folder of your own.")
+    return files
+
+
+def _visible(base: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    names = {file.relative_to(base).as_posix(): file for file in sorted(paths) if file.is_file()}
+    return {name: file for name, file in names.items() if not any(part.startswith(".") for part in Path(name).parts)}
 
 
 def _refuse_surrounding(project: Project, folder: Path, option: str, value: str) -> None:
@@ -131,7 +162,7 @@ def _refuse_surrounding(project: Project, folder: Path, option: str, value: str)
         raise RegrowError(f"params.yaml: {option}: {value!r} is the project's folder, or one around it.", "Name a folder of its own.")
 
 
-def _link_all(folder: Path, targets: Mapping[str, Path | None]) -> None:
+def link_all(folder: Path, targets: Mapping[str, Path | None]) -> None:
     """Make ``folder`` hold exactly these links (relative inside the project, so that a moved project keeps working)."""
     if folder.exists():
         shutil.rmtree(folder)

@@ -110,12 +110,12 @@ def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
 
 
 def _data_files(root: Path, path: Path) -> dict[str, str]:
-    """Templates and tables that a stage keeps beside its code are code."""
-    folder = path.parent
-    if path.name != "__init__.py" or folder.parent.name != "stages":
+    """Templates and tables that a package keeps beside its code are code. Those of packages inside it are theirs."""
+    if path.name != "__init__.py":
         return {}
-    files = (file for file in sorted(folder.rglob("*")) if file.suffix in _DATA_SUFFIXES and not file.name.startswith("."))
-    return {file.relative_to(root).as_posix(): _shortened(digest_file(file)) for file in files}
+    files = (file for file in sorted(path.parent.rglob("*")) if file.suffix in _DATA_SUFFIXES and not file.name.startswith("."))
+    own = (file for file in files if next(folder for folder in file.parents if (folder / "__init__.py").is_file()) == path.parent)
+    return {file.relative_to(root).as_posix(): _shortened(digest_file(file)) for file in own}
 
 
 def _normal_form(node: Any) -> Any:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pipeline.configure import local_files
 from pipeline.errors import RegrowError
 from pipeline.options.recipe import load_recipe
+from pipeline.process import die_with_parent
 from pipeline.project import Project, find_project
-from pipeline.runner import die_with_parent
 
 
 def reproduce(stage: str, *, force: bool, single: bool) -> None:

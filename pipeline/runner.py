@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
 import shutil
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +19,7 @@ from pipeline.identity import check_installed, read_lock
 from pipeline.models import let_idle_threads_sleep
 from pipeline.options.recipe import load_recipe
 from pipeline.options.schema import View
+from pipeline.process import die_with_parent
 from pipeline.progress import Progress, open_progress
 from pipeline.project import Project
 from pipeline.stage import Job, Metrics, Stage
@@ -35,10 +33,14 @@ def execute(
     scratch: Path,
     sources: Path,
     identity: str,
+    code: str,
+    cache: Path,
     progress: Progress,
     before_publishing: Callable[[], None] = lambda: None,
 ) -> tuple[Mapping[str, Artifact], Metrics]:
     """Run ``stage`` on the artifacts in ``data`` and publish its outputs there.
+
+    Arguments besides are those of :class:`pipeline.stage.Job`.
 
     A stage that raises, or a process that is killed, leaves ``data`` without the new outputs; ``scratch`` stays for
     the next try and is removed after success. ``before_publishing`` may still refuse the result by raising.
@@ -46,7 +48,7 @@ def execute(
     inputs = {name: open_artifact(data / name) for name in stage.reads}
     drafts = {name: _fresh_draft(data, name) for name in stage.writes}
     scratch.mkdir(parents=True, exist_ok=True)
-    metrics = stage.run(Job(options, inputs, drafts, scratch, sources, identity, progress))
+    metrics = stage.run(Job(options, inputs, drafts, scratch, sources, identity, code, cache, progress))
     digests = {name: artifact.digest for name, artifact in inputs.items()}
     outputs = {name: seal(draft, digests) for name, draft in drafts.items()}
     before_publishing()
@@ -100,6 +102,8 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
         scratch=_claim_scratch(project, stage, identity),
         sources=project.sources,
         identity=identity,
+        code=digest_json({name: document[name] for name in ("code", "packages")}),
+        cache=project.scratch / "cache" / stage.name,
         progress=open_progress(),
         before_publishing=require_unchanged,
     )
@@ -133,12 +137,6 @@ def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
         if other.name != identity[:16]:
             shutil.rmtree(other)
     return folder / identity[:16]
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when DVC dies: DVC does not forward signals, and an orphan would go on writing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)
 
 
 def _write_record(project: Project, stage: Stage, identity: str, outputs: Mapping[str, Artifact], metrics: Metrics, seconds: float) -> None:

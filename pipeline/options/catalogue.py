@@ -130,5 +130,6 @@ def status_words(option: Option) -> str:
         "refused": f"refused: {facts.note}",
     }
     if facts.not_yet:
-        return f"not yet supported (will need {facts.note})" if facts.note else "not yet supported"
+        prepared = ": rows are prepared for it, and not trained" if facts.prepared else ""
+        return f"not yet supported (will need {facts.note})" if facts.note else f"not yet supported{prepared}"
     return words[facts.status]

@@ -71,7 +71,7 @@ def _values(group: BaseModel, path: Place) -> Iterator[tuple[Place, FieldInfo, A
     fields = type(group).model_fields
     for name in fields if path else in_order():
         field, value = fields[name], getattr(group, name)
-        if not facts_of(field).is_read:
+        if not facts_of(field).works:
             continue
         if isinstance(value, BaseModel):
             yield from _values(value, (*path, name))

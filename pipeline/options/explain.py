@@ -38,7 +38,7 @@ def list_options() -> str:
     sections: dict[str, list[str]] = {}
     for option in catalogue().values():
         if "." not in option.place:
-            sections.setdefault(title(option.section), []).append(option.place + ("" if option.facts.is_read else " *"))
+            sections.setdefault(title(option.section), []).append(option.place + ("" if option.facts.works else " *"))
     lines = [f"{heading}\n  {', '.join(names)}" for heading, names in sections.items()]
     return "\n\n".join([*lines, "* does not work yet, or has another name; `regrow explain OPTION` says more"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.options.schema import Group, not_yet
+from pipeline.options.schema import LARGEST, Group, not_yet, option
 
 
 class DataLoading(Group):
@@ -23,8 +23,11 @@ class DataLoading(Group):
 class Padding(Group):
     """Read by train."""
 
-    pad_to_sequence_len: bool | None = not_yet("Pad every batch to sequence_len; default true with sample_packing.")
-    pad_to_multiple_of: int | None = not_yet("Pad every batch to a multiple of this.", idle=(), newer=True, ge=1)
+    pad_to_sequence_len: bool = option(
+        False,
+        "Pad every batch to sequence_len, so that all have one shape; else a batch is as long as its longest row. Pads are not trained.",
+    )
+    pad_to_multiple_of: int | None = option(None, "Pad every batch to a multiple of so many tokens.", newer=True, ge=1, le=LARGEST)
     batch_flattening: Literal["auto"] | bool | None = not_yet(
         "Join the rows of a batch without padding.", needs="a CUDA GPU and flash attention"
     )

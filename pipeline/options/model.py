@@ -19,7 +19,7 @@ class BaseModelSource(Group):
         min_length=1,
     )
     revision_of_model: str | None = option(None, "Commit, tag or branch of a hub model.")
-    trust_remote_code: bool = option(False, "Run code that comes with a hub model or tokenizer; only `false` is supported yet.")
+    trust_remote_code: bool | None = not_yet("Run code that comes with a model; regrow runs none.", False)
     base_model_config: str | None = not_yet("Where config files come from when not from base_model.")
     cls_model_config: str | None = not_yet("Name of the transformers config class; default AutoConfig.", idle=("AutoConfig",))
     overrides_of_model_config: dict[str, Any] | None = not_yet(

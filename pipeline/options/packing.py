@@ -20,8 +20,10 @@ class Packing(Group):
     pack: PackGroup = option(PackGroup(), "Options of the pack stage.")
     sample_packing_group_size: int | None = refused("Rows that Axolotl packs together.", _PLANNED, default=100000)
     sample_packing_bin_size: int | None = not_yet("Most rows in one bin.", 200, idle=(), ge=1)
-    sample_packing_sequentially: bool | None = not_yet("Fill bins in the order of the rows, without looking for a better fit.")
-    eval_sample_packing: bool | None = not_yet("Pack evaluation rows too.")
+    sample_packing_sequentially: bool = option(False, "Fill bins in the order of the rows, without looking for a better fit.")
+    eval_sample_packing: bool = option(
+        False, "Put several held-out rows in one bin too, in their order; eval judges each row on its own, whatever its bin."
+    )
     sample_packing_mp_start_method: str | None = refused("How Axolotl starts the processes of its length estimate.", _PLANNED)
     sample_packing_eff_est: float | None = refused("Estimated fill, which Axolotl asks you to paste back.", _PLANNED)
     total_num_tokens: int | None = refused("Token count, which Axolotl asks you to paste back.", "tokens are counted")

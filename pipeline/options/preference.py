@@ -1,4 +1,4 @@
-"""Learning from preferences: DPO, IPO, KTO, ORPO, SimPO, reward models. Read by train."""
+"""Learning from preferences: DPO, IPO, KTO, ORPO, SimPO, reward models."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from typing import Literal
 from pipeline.options.schema import Group, not_yet, refused, renamed
 
 
-class Preference(Group):
-    """What is learned from pairs of answers, or from wanted and unwanted ones."""
+class Aim(Group):
+    """What rows are for. Read by tokenize: it decides what a dataset's type means and which rows are made."""
 
-    rl: Literal["dpo", "ipo", "kto", "orpo", "simpo", "grpo", "gdpo", "ebft"] | None = not_yet("Kind of preference training.")
+    rl: Literal["dpo", "ipo", "kto", "orpo", "simpo", "grpo", "gdpo", "ebft"] | None = not_yet(
+        "Kind of preference training.", prepared=True
+    )
+    reward_model: bool = not_yet("Train a model that gives an answer one score.", False, prepared=True)
+    process_reward_model: bool = not_yet("Train a model that judges each step of an answer.", False, prepared=True)
+
+
+class Preference(Group):
+    """What is learned from pairs of answers, or from wanted and unwanted ones. Read by train."""
+
     rl_beta: float | None = not_yet("How strongly the model is held to the reference.", idle=(), ge=0)
     dpo_beta: float | None = renamed("rl_beta")
     dpo_loss_type: str | list[str] | None = not_yet("DPO: loss, or several that are added.", idle=("sigmoid",), newer=True)
@@ -32,9 +41,7 @@ class Preference(Group):
 
 
 class RewardModel(Group):
-    """Models that judge answers."""
+    """Models that judge answers. Read by train."""
 
-    reward_model: bool | None = not_yet("Train a model that gives an answer one score.")
-    process_reward_model: bool | None = not_yet("Train a model that judges each step of an answer.")
     center_rewards_coefficient: float | None = not_yet("Pull the mean score to zero; 0.01 is usual (arXiv 2312.09244).", idle=(0,), ge=0)
     num_labels: int | None = not_yet("Outputs of the classification head; 1 or 2, as the kind of model needs.", idle=(), ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.options.schema import Group, not_yet, refused, renamed
+from pipeline.options.schema import Group, not_yet, option, refused, renamed
 
 _ARTIFACTS = "prepared data are artifacts under data/, found again by their content"
 
@@ -10,22 +10,37 @@ _ARTIFACTS = "prepared data are artifacts under data/, found again by their cont
 class PreparedCache(Group):
     """Where Axolotl keeps prepared data. Read by configure alone."""
 
-    dataset_prepared_path: str | None = refused("Folder of Axolotl's cache of prepared data.", _ARTIFACTS)
     num_dataset_shards_to_save: int | None = refused("Number of files in that cache.", _ARTIFACTS, idle=(1,))
     skip_prepare_dataset: bool | None = not_yet("Hand raw rows to the trainer.", False)
     push_dataset_to_hub: str | None = not_yet("Hub dataset that the prepared data is uploaded to.", execution=True)
     preprocess_iterable: bool | None = refused("In Axolotl: without effect.", "rows are always streamed")
 
 
+class TokenCache(Group):
+    """Read by tokenize."""
+
+    dataset_prepared_path: str | None = option(
+        None,
+        "Folder in which tokenized blocks of rows are kept, so that appended rows cost only themselves; default .regrow/cache/tokenize. "
+        "Blocks are found by their content, so a stale one is never used.",
+        execution=True,
+        min_length=1,
+    )
+
+
 class HubAccess(Group):
     """Read by fetch."""
 
-    hf_use_auth_token: bool | None = not_yet("Log in to the hub with the stored token.", execution=True)
+    hf_use_auth_token: bool | None = option(None, "Log in to the hub with the stored token; not set: if there is one.", execution=True)
 
 
 class Preparation(Group):
     """How rows are tokenized; none of it changes what is written. Read by tokenize."""
 
-    dataset_num_proc: int | None = not_yet("Processes that tokenize; default one per CPU.", execution=True, idle=(), ge=1)
+    dataset_num_proc: int | None = option(
+        None, "Processes that tokenize; default one per CPU. Any number writes the same.", execution=True, ge=1
+    )
     dataset_processes: int | None = renamed("dataset_num_proc")
-    dataset_keep_in_memory: bool | None = not_yet("Keep rows in RAM instead of mapping files.", execution=True)
+    dataset_keep_in_memory: bool | None = refused(
+        "Keep rows in RAM instead of mapping files.", "rows are streamed, in blocks of about a megabyte, and tokens are memory-mapped"
+    )

@@ -54,7 +54,7 @@ def _table(section: str, options: list[Option]) -> Iterator[str]:
 
 
 def _cells(option: Option) -> list[str]:
-    required = option.field.is_required() and option.facts.is_read
+    required = option.field.is_required() and option.facts.works
     default = "required" if required else "" if option.field.default in (None, ...) else f"`{show(_default(option))}`"
     reruns = "*how*" if option.facts.execution else ", ".join(option.reruns)
     newer = " (newer than the reference)" if option.facts.newer else ""
@@ -68,7 +68,7 @@ def _default(option: Option) -> object:
 
 def _status(option: Option) -> str:
     later = f"; not yet: {', '.join(option.facts.later)}" if option.facts.later else ""
-    return f"**{status_words(option)}**{later}" if option.facts.is_read else status_words(option)
+    return f"**{status_words(option)}**{later}" if option.facts.works else status_words(option)
 
 
 def _escape(cell: str) -> str:

@@ -1,32 +1,45 @@
 """A dataset `type` of your own as a mapping: which columns, which texts around them.
 
-One model for all kinds of training: instruction rows read the first block, preference rows the second and third.
+One model for all kinds of training: instruction rows read the first block, preference rows the second, KTO rows the third;
+all read the system column.
 """
 
 from __future__ import annotations
 
-from pipeline.options.schema import Nested, not_yet
+from pipeline.options.schema import Nested, option
 
 
 class RowFormat(Nested):
-    """Columns of a row and the texts they are put into. Texts hold the names of their parts in braces."""
+    """Columns of a row and the texts they are put into. Texts hold the names of their parts in braces; a brace itself is doubled."""
 
-    system_prompt: str | None = not_yet("System text for every row; a system column replaces it.")
-    system_format: str | None = not_yet("Text around the system prompt, with {system}.")
-    field_system: str | None = not_yet("Column of the system text; default system.")
-    field_instruction: str | None = not_yet("Column of the instruction; default instruction.")
-    field_input: str | None = not_yet("Column of the input; default input.")
-    field_output: str | None = not_yet("Column of the answer; default output.")
-    format: str | None = not_yet("Prompt of a row with input, with {instruction} and {input}.")
-    no_input_format: str | None = not_yet("Prompt of a row without input, with {instruction}.")
+    system_prompt: str | None = option(None, "System text for every row; a system column replaces it.")
+    system_format: str | None = option(None, "Text around the system prompt, with {system}; default {system}.")
+    field_system: str | None = option(None, "Column of the system text; default system.", min_length=1)
+    field_instruction: str | None = option(None, "Column of the instruction; default instruction.", min_length=1)
+    field_input: str | None = option(None, "Column of the input; default input.", min_length=1)
+    field_output: str | None = option(None, "Column of the answer; default output.", min_length=1)
+    format: str | None = option(None, "Prompt of a row with input, with {instruction} and {input}; default both with a space after each.")
+    no_input_format: str | None = option(None, "Prompt of a row without input, with {instruction}; default it with a space after it.")
 
-    field_prompt: str | None = not_yet("Preference rows: column of the prompt; default prompt.")
-    field_chosen: str | None = not_yet("Preference rows: column of the better answer; default chosen.")
-    field_rejected: str | None = not_yet("Preference rows: column of the worse answer; default rejected.")
-    prompt_format: str | None = not_yet("Preference rows: text around the prompt, with {prompt} and {system}.")
-    chosen_format: str | None = not_yet("Preference rows: text around the better answer, with {chosen}.")
-    rejected_format: str | None = not_yet("Preference rows: text around the worse answer, with {rejected}.")
+    field_prompt: str | None = option(None, "Preference rows: column of the prompt; default prompt.", min_length=1)
+    field_chosen: str | None = option(None, "Preference rows: column of the better answer; default chosen.", min_length=1)
+    field_rejected: str | None = option(None, "Preference rows: column of the worse answer; default rejected.", min_length=1)
+    prompt_format: str | None = option(None, "Preference rows: text around the prompt, with {prompt} and {system}; default {prompt}.")
+    chosen_format: str | None = option(None, "Preference rows: text around the better answer, with {chosen}; default {chosen}.")
+    rejected_format: str | None = option(None, "Preference rows: text around the worse answer, with {rejected}; default {rejected}.")
 
-    field_completion: str | None = not_yet("KTO rows: column of the answer; default completion.")
-    field_label: str | bool | None = not_yet("KTO rows: column that says whether the answer is wanted; default label.", idle=())
-    completion_format: str | None = not_yet("KTO rows: text around the answer, with {completion}.")
+    field_completion: str | None = option(None, "KTO rows: column of the answer; default completion.", min_length=1)
+    field_label: str | None = option(None, "KTO rows: column that says whether the answer is wanted; default label.", min_length=1)
+    completion_format: str | None = option(None, "KTO rows: text around the answer, with {completion}; default {completion}.")
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "system_format": ("system",),
+    "format": ("instruction", "input"),
+    "no_input_format": ("instruction",),
+    "prompt_format": ("prompt", "system"),
+    "chosen_format": ("chosen",),
+    "rejected_format": ("rejected",),
+    "completion_format": ("completion",),
+}
+"""Which parts each text may name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.options.schema import Group, not_yet, refused
+from pipeline.options.schema import Group, not_yet, option, refused
 
 
 class Run(Group):
@@ -23,11 +23,12 @@ class Invocation(Group):
     strict: bool | None = refused(
         "In Axolotl: whether the command line may add keys that the file lacks.", "unknown keys are always an error here", default=False
     )
-    output_dir: str | None = refused(
-        "In Axolotl: the folder of checkpoints and final weights.",
-        "artifacts live under data/, each published whole (the final model is data/merged)",
-        "remove the line; copy data/merged where you want it after `dvc repro`",
-        idle=("./model-out",),
+    output_dir: str | None = option(
+        None,
+        "Folder in which `configure` links `trained`, `merged`, `quantized` and `eval` to the artifacts under data/. "
+        "Nothing else in it is touched, and a link leads nowhere until its stage has run.",
+        execution=True,
+        min_length=1,
     )
     axolotl_config_path: str | None = refused("In Axolotl: where the config was loaded from.", "the loader sets it, not the file")
     is_preprocess: bool | None = refused(

@@ -23,6 +23,7 @@ class OptionFacts:
     Attributes:
         status: works; needs hardware or an extra; renamed (copied to another key); refused.
         not_yet: refused only because the capability is not built yet.
+        prepared: of these, the data stages read it already and make the rows for it; what is missing is training.
         note: needs: what it needs. renamed: the new key. refused: why.
         instead: refused: what to write. Empty means: remove it.
         idle: values besides the default that ask for nothing, and are therefore accepted while the option is refused;
@@ -36,6 +37,7 @@ class OptionFacts:
 
     status: Status = "works"
     not_yet: bool = False
+    prepared: bool = False
     note: str = ""
     instead: str = ""
     idle: tuple[Any, ...] | None = ()
@@ -52,6 +54,11 @@ class OptionFacts:
     @property
     def is_read(self) -> bool:
         """Whether a stage may read the option."""
+        return self.works or self.prepared
+
+    @property
+    def works(self) -> bool:
+        """Whether a file may ask for it."""
         return self.status in ("works", "needs")
 
 
@@ -94,6 +101,7 @@ def not_yet(
     *,
     idle: Sequence[Any] | None = None,
     needs: str = "",
+    prepared: bool = False,
     execution: bool = False,
     secret: bool = False,
     newer: bool = False,
@@ -102,9 +110,10 @@ def not_yet(
     """An option whose capability is not built yet: typed and checked, and refused when it asks for anything.
 
     Building it means to turn this into :func:`option`. ``idle`` are values that ask for nothing besides the default;
-    ``needs`` is what it will need then.
+    ``needs`` is what it will need then. ``prepared``: the data stages read it already.
     """
-    facts = OptionFacts("refused", True, needs, idle=None if idle is None else tuple(idle), execution=execution, secret=secret, newer=newer)
+    asks_nothing = None if idle is None else tuple(idle)
+    facts = OptionFacts("refused", True, prepared, needs, idle=asks_nothing, execution=execution, secret=secret, newer=newer)
     return _field(default, description, facts, constraints)
 
 
@@ -173,5 +182,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}  # as it is read back from JSON
     return value

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.options.schema import LARGEST, Group, not_yet, option, refused
+from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused
+
+
+class NearDuplicates(Nested):
+    """MinHash over runs of tokens finds candidates, and their true similarity decides."""
+
+    threshold: float | None = not_yet("Share of common runs (Jaccard) from which two rows are duplicates.", idle=(), gt=0, le=1)
+    ngram: int | None = not_yet("Tokens in a run.", idle=(), ge=1)
+    permutations: int | None = not_yet("Length of a row's MinHash signature.", idle=(), ge=1)
+
+
+class DedupeGroup(Nested):
+    """Options of the dedupe stage, which Axolotl has no key for."""
+
+    near: NearDuplicates | None = not_yet("Remove rows that nearly equal an earlier one.")
+    against: list[str] | None = not_yet("Datasets whose rows must not be trained: benchmarks, held-out sets.", idle=([],))
 
 
 class Deduplication(Group):
     """Read by dedupe."""
 
+    dedupe: DedupeGroup | None = not_yet("Options of the dedupe stage; see dataset_exact_deduplication for what works.")
     dataset_exact_deduplication: bool = option(False, "Remove rows whose token ids and mask equal an earlier row's; evaluation rows win.")
 
 
@@ -25,7 +41,7 @@ class Lengths(Group):
     sequence_len: int = option(512, "Longest row, and capacity of a packed bin, in tokens.", ge=2, le=LARGEST)
     min_sample_len: int = option(2, "Rows with fewer tokens are dropped.", ge=1)
     excess_length_strategy: Literal["drop", "truncate", "raise"] = option("drop", "What happens to rows longer than sequence_len.")
-    eval_sequence_len: int | None = not_yet("Longest evaluation row; default sequence_len.", idle=(), ge=2)
+    eval_sequence_len: int | None = option(None, "Longest evaluation row, in tokens; default sequence_len.", ge=2, le=LARGEST)
     max_prompt_len: int | None = refused(
         "In Axolotl: without effect.", "prompts have no limit of their own", "limit whole rows with sequence_len", default=512
     )
@@ -38,7 +54,16 @@ class Split(Group):
         0.0, "Held-out share of the rows (below 1) or their number (above 1); taken after deduplication.", ge=0, le=LARGEST
     )
     shuffle_merged_datasets: bool = option(True, "Shuffle the rows of all datasets together.")
-    shuffle_before_merging_datasets: bool | None = not_yet("Shuffle each dataset before they are joined.", False)
-    curriculum_sampling: bool | None = not_yet("Train rows in the order of the datasets, in every epoch.")
-    dataset_shard_num: int | None = not_yet("Take one of so many parts of the prepared rows.", idle=(1,), ge=1)
-    dataset_shard_idx: int | None = not_yet("Which of the parts, from 0.", idle=(0,), ge=0)
+    shuffle_before_merging_datasets: bool = option(
+        False, "Shuffle the rows of each dataset, and keep the order of the datasets; shuffle_merged_datasets: false must be set for it."
+    )
+    dataset_shard_num: int | None = option(None, "Take one of so many equal parts of the rows, in their order.", ge=1, le=LARGEST)
+    dataset_shard_idx: int | None = option(None, "Which of the parts, from 0; default 0.", ge=0)
+
+
+class Curriculum(Group):
+    """Read by pack and train."""
+
+    curriculum_sampling: bool = option(
+        False, "Train rows in the order in which the datasets hold them, in every epoch; packing then fills bins in that order."
+    )

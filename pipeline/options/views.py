@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.options.adapter import Adapter, AdapterDetails
 from pipeline.options.attention import Attention, FusedKernels
 from pipeline.options.batches import Batches, BestModel, Cadence, CheckpointsElsewhere
-from pipeline.options.datasets import DatasetFormats, Datasets, DatasetSources, PromptMask
+from pipeline.options.datasets import DatasetFormats, Datasets, DatasetSources, PromptMask, RowSelection, Strictness
 from pipeline.options.distributed import DataParallel, DeepSpeed, Mesh, ShardedDataParallel
 from pipeline.options.evaluation import Evaluation, Guards
 from pipeline.options.kbit import QuantisedBase
@@ -18,25 +18,25 @@ from pipeline.options.optimizer import Optimization
 from pipeline.options.packing import Packing, PositionSkips
 from pipeline.options.partial import PartialTraining
 from pipeline.options.precision import Compilation, Precision
-from pipeline.options.preference import Preference, RewardModel
-from pipeline.options.preparation import HubAccess, Preparation, PreparedCache
-from pipeline.options.pretraining import PretrainingSources, Streaming
+from pipeline.options.preference import Aim, Preference, RewardModel
+from pipeline.options.preparation import HubAccess, Preparation, PreparedCache, TokenCache
+from pipeline.options.pretraining import Pretraining, PretrainingFormats, PretrainingSources, StreamedRows, Streaming
 from pipeline.options.quantization import PostTrainingQuantization, QuantizationAwareTraining, Quantize
 from pipeline.options.retired import Retired
 from pipeline.options.run import Invocation, Run
 from pipeline.options.schedule import Restarts, Schedule
 from pipeline.options.schema import View
-from pipeline.options.selection import Deduplication, Lengths, Seed, Split
+from pipeline.options.selection import Curriculum, Deduplication, Lengths, Seed, Split
 from pipeline.options.serving import ChatPage, Ray
 from pipeline.options.tokenizer import ChatRendering, Embeddings, TokenizerSource
 from pipeline.options.tracking import Comet, LocalMetrics, MLflow, Trackio, WeightsAndBiases
 
 
-class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, PretrainingSources, HubAccess, View):
+class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, PretrainingSources, StreamedRows, RowSelection, HubAccess, View):
     """fetch: sources, tokenizer, chat template."""
 
 
-class TokenizeOptions(DatasetFormats, PromptMask, ChatRendering, Preparation, View):
+class TokenizeOptions(DatasetFormats, PretrainingFormats, PromptMask, Strictness, Aim, ChatRendering, Preparation, TokenCache, View):
     """tokenize: formats and masks."""
 
 
@@ -44,7 +44,7 @@ class DedupeOptions(Deduplication, View):
     """dedupe."""
 
 
-class PackOptions(Lengths, Split, Packing, PositionSkips, Streaming, Seed, View):
+class PackOptions(Lengths, Split, Curriculum, Packing, PositionSkips, Streaming, Seed, View):
     """pack: lengths, split, order, bins."""
 
 
@@ -72,7 +72,9 @@ class WhereItReports(WeightsAndBiases, MLflow, Comet, Trackio, LocalMetrics):
     """Trackers."""
 
 
-class TrainOptions(Batches, HowItLearns, WhatItLearns, HowItComputes, WhereItRuns, WhatItKeeps, WhereItReports, Run, Seed, View):
+class TrainOptions(
+    Batches, HowItLearns, WhatItLearns, HowItComputes, WhereItRuns, WhatItKeeps, WhereItReports, Run, Curriculum, Seed, View
+):
     """train."""
 
 
@@ -105,20 +107,25 @@ class RecipeOptions(
     BaseModelSource,
     TokenizerSource,
     Datasets,
-    PretrainingSources,
+    Pretraining,
+    StreamedRows,
     HubAccess,
     PromptMask,
+    Strictness,
     ChatRendering,
     Preparation,
+    TokenCache,
     Deduplication,
     Lengths,
     Split,
+    Curriculum,
     Packing,
     PositionSkips,
     Streaming,
     Seed,
     Batches,
     HowItLearns,
+    Aim,
     WhatItLearns,
     HowItComputes,
     WhereItRuns,

@@ -3,8 +3,10 @@
 Reads nothing. Writes:
 
 ``raw``
-    ``<slot>/<file>``: rows of every dataset file, byte for byte, ``train-00``, ``train-01``, … and ``test-00``, ….
-    The manifest's ``sources`` lists the files in order: name (slot), split, path (as params.yaml has it), file, format, revision.
+    ``<slot>/<number>.jsonl``: rows of every dataset file, one a line, slots ``train-00``, ``train-01``, … and ``test-00``, ….
+    JSON Lines are copied byte for byte, other formats converted. The manifest's ``sources`` lists the files in order: name (slot),
+    split, path (as params.yaml has it), file (name at the source), rows_file, numbers, revision. ``numbers`` is a file of
+    little-endian int64, for each line the row's position at the source; null: it is the line's own.
 ``tokenizer``
     What training and inference use: tokenizer.json, tokenizer_config.json, chat_template.jinja.
 ``base``
@@ -25,7 +27,7 @@ def run(job: Job[FetchOptions]) -> Metrics:
     from stages.fetch.rows import write_rows
     from stages.fetch.tokenizer import write_tokenizer
 
-    locator = Locator(job.sources, job.scratch, job.progress.say)
+    locator = Locator(job.sources, job.scratch, job.progress, job.options.hf_use_auth_token)
     with job.progress.task("fetch", unit="artifacts", total=len(job.outputs)) as task:
         raw_bytes = write_rows(job.options, locator, job.outputs["raw"])
         task.advance()
@@ -34,7 +36,8 @@ def run(job: Job[FetchOptions]) -> Metrics:
             job.options, locate_tokenizer(job.options, locator) or model, model, job.outputs["tokenizer"], job.progress.say
         )
         task.advance()
-        base_bytes = write_base(job.options, model, tokenizer.pad_token_id, job.outputs["base"])
+        pad = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
+        base_bytes = write_base(model, pad, job.outputs["base"])
         task.advance()
     sources = job.outputs["raw"].content["sources"]
     return {"files": len(sources), "bytes": raw_bytes, "vocab_size": len(tokenizer), "base_bytes": base_bytes}

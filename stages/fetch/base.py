@@ -9,15 +9,15 @@ from typing import Any
 
 from pipeline.artifact import Draft
 from pipeline.errors import RegrowError
-from pipeline.options.views import FetchOptions
 from stages.fetch.locate import Located
 from stages.fetch.model_files import CONFIGS, WEIGHTS, gguf_of, matching
 
 
-def write_base(options: FetchOptions, model: Located, pad_token_id: int, base: Draft) -> int:
+def write_base(model: Located, pad_token_id: int | None, base: Draft) -> int:
     """Copy the model as it is, or convert its GGUF file; returns the bytes written.
 
-    ``pad_token_id`` goes into the config of a converted model, so that the embedding that stays untrained is the padding's.
+    ``pad_token_id`` goes into the config of a converted model, so that the embedding that stays untrained is the padding's;
+    None leaves none untrained.
     """
     gguf = gguf_of(model)
     if gguf is not None:
@@ -25,11 +25,11 @@ def write_base(options: FetchOptions, model: Located, pad_token_id: int, base: D
 
         convert_model(model.root / gguf, base.path, pad_token_id, model.wanted)
     else:
-        check_config(model, options.trust_remote_code)
+        check_config(model)
         for name in matching(model.files, (*CONFIGS, *WEIGHTS)):
             copyfile(model.root / name, base.path / name)
         check_weights(base.path, model)
-        _check_fit(base.path, model, options.trust_remote_code)
+        _check_fit(base.path, model)
     config = _read_json(base.path / "config.json", model)
     base.describe(model_type=config.get("model_type"), revision=model.revision)
     return sum(file.stat().st_size for file in base.path.iterdir())
@@ -46,16 +46,16 @@ def max_positions(model: Located) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def check_config(model: Located, trust_remote_code: bool) -> None:
+def check_config(model: Located) -> None:
     """Open config.json as transformers would, so that an unknown kind of model is refused here and not at training.
 
     Raises:
-        RegrowError: not a model that transformers knows, or one that brings code while `trust_remote_code` is off.
+        RegrowError: not a model that transformers knows. Code that comes with a model is never run.
     """
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(model.root, trust_remote_code=trust_remote_code, local_files_only=True)
+        AutoConfig.from_pretrained(model.root, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RegrowError(
@@ -82,10 +82,10 @@ def check_weights(folder: Path, model: Located) -> None:
             raise RegrowError(f"{what}: {name} is not a safetensors file: {error}.", remedy) from None
 
 
-def _check_fit(folder: Path, model: Located, trust_remote_code: bool) -> None:
-    """The tensors are those of the architecture. Left to training for models that bring code, and for quantized ones, whose
-    tensors depend on the library that wrote them."""
-    if trust_remote_code or "quantization_config" in _read_json(folder / "config.json", model):
+def _check_fit(folder: Path, model: Located) -> None:
+    """The tensors are those of the architecture. Left to training for quantized models, whose tensors depend on the library
+    that wrote them."""
+    if "quantization_config" in _read_json(folder / "config.json", model):
         return
     from pipeline.models import check_weights_fit
 

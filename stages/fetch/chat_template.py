@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from pipeline.chat_templates import NAMES, built_in
 from pipeline.errors import RegrowError
-from pipeline.options.tokenizer import TokenizerSource
-
-# Python text and not a file, so that a change of it is a change of the stage's code digest.
-CHATML = (
-    "{%- for message in messages -%}\n"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}\n"
-    "{%- endfor -%}\n"
-    "{%- if add_generation_prompt -%}\n"
-    "{{- '<|im_start|>assistant\\n' -}}\n"
-    "{%- endif -%}\n"
-)
-"""ChatML as OpenAI described it: role and content between markers, no default system prompt."""
-
-_BUILT_IN = {"chatml": CHATML}
+from pipeline.options.tokenizer import FALLBACK, TokenizerSource
 
 
 def choose_template(options: TokenizerSource, own: Any) -> Any:
@@ -42,9 +31,19 @@ def choose_template(options: TokenizerSource, own: Any) -> Any:
     if name == "tokenizer_default" and not own:
         raise RegrowError(
             "chat_template is 'tokenizer_default', but the tokenizer has no chat template.",
-            "Set chat_template: chatml, or jinja with your own.",
+            f"Name a built-in one ({', '.join(NAMES)}), or set jinja with your own.",
         )
-    return own if name is None else _BUILT_IN.get(name, own)
+    if name in (None, "tokenizer_default"):
+        return own
+    return (own if name.startswith(FALLBACK) else None) or _named(name.removeprefix(FALLBACK), options.default_system_message)
+
+
+def _named(name: str, system_message: str | None) -> str:
+    """A built-in template; ``system_message`` (for chatml) becomes a variable that is set in its first line."""
+    if system_message is None:
+        return built_in(name)
+    # JSON's escapes mean the same in a Jinja string, as long as characters outside ASCII stand for themselves.
+    return f"{{%- set default_system_message = {json.dumps(system_message, ensure_ascii=False)} %}}\n{built_in(name)}"
 
 
 def _compiled(text: str) -> str:

@@ -51,7 +51,7 @@ def read_metadata(file: Path, wanted: Wanted) -> tuple[dict[str, Any], tuple[str
         return metadata, names
 
 
-def convert_model(file: Path, folder: Path, pad_token_id: int, wanted: Wanted) -> None:
+def convert_model(file: Path, folder: Path, pad_token_id: int | None, wanted: Wanted) -> None:
     """Write config.json, generation_config.json and model.safetensors (fp32) into ``folder``.
 
     Raises:
@@ -72,7 +72,7 @@ def convert_model(file: Path, folder: Path, pad_token_id: int, wanted: Wanted) -
     model.save_pretrained(folder)
 
 
-def _empty_model(file: Path, pad_token_id: int) -> Any:
+def _empty_model(file: Path, pad_token_id: int | None) -> Any:
     """A model of the file's config whose parameters have no memory yet."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -29,7 +29,7 @@ _SAFE = (
 def locate_model(options: FetchOptions, locator: Locator) -> Located:
     """The base model's files: safetensors with config.json, or one GGUF file; with the tokenizer's files that lie beside."""
     wanted = Wanted("base_model", "base", options.base_model, "model", options.revision_of_model, "revision_of_model")
-    return locator.locate(wanted, _model_chooser(wanted, options.trust_remote_code))
+    return locator.locate(wanted, _model_chooser(wanted))
 
 
 def locate_tokenizer(options: FetchOptions, locator: Locator) -> Located | None:
@@ -74,14 +74,12 @@ def tokenizer_files(names: Sequence[str], wanted: Wanted) -> list[str]:
     )
 
 
-def _model_chooser(wanted: Wanted, with_code: bool) -> Choose:
-    code = ("*.py",) if with_code else ()
-
+def _model_chooser(wanted: Wanted) -> Choose:
     def choose(names: Sequence[str]) -> list[str]:
         gguf = matching(names, ("*.gguf",))
         weights = matching(names, ("model*.safetensors",))
         if "config.json" in names and weights:
-            return matching(names, (*CONFIGS, *WEIGHTS, *TOKENIZER, *code))
+            return matching(names, (*CONFIGS, *WEIGHTS, *TOKENIZER))
         if len(gguf) == 1 and not weights:
             return gguf
         raise _unusable(wanted, names, gguf, weights)

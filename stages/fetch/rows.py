@@ -1,98 +1,122 @@
-"""Dataset files as they came, byte for byte, into ``data/raw``."""
+"""Rows of every dataset entry, into data/raw as JSON Lines."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path, PurePosixPath
-from shutil import copyfile
 from typing import Any
 
 from pipeline.artifact import Draft
 from pipeline.errors import RegrowError
-from pipeline.options.datasets import DatasetSource
+from pipeline.options.datasets import FetchedDataset
 from pipeline.options.views import FetchOptions
-from stages.fetch.locate import Choose, Located, Locator, Wanted, listed
-
-_FORMATS = {".jsonl": "jsonl", ".json": "json"}
-_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])")
-_METADATA = frozenset({"dataset_infos.json", "dataset_info.json", "package.json", "config.json"})
+from stages.fetch.formats import RowFile, open_rows
+from stages.fetch.layout import Folder, Layout
+from stages.fetch.locate import Locator, Wanted, listed
+from stages.fetch.parts import Part, layout_of, parts_of, unused
+from stages.fetch.selection import is_random, random_part
+from stages.fetch.writing import Budget, RowWriter, Written
 
 
 def write_rows(options: FetchOptions, locator: Locator, raw: Draft) -> int:
-    """Copy the files of every entry of `datasets` and `test_datasets`; returns their bytes."""
+    """Write the rows of every entry of `datasets` and `test_datasets`; returns their bytes."""
     sources: list[dict[str, Any]] = []
     for split, entries in (("train", options.datasets), ("test", options.test_datasets or [])):
         for number, entry in enumerate(entries):
-            option = f"{'datasets' if split == 'train' else 'test_datasets'}[{number}]"
-            wanted = Wanted(f"{option}.path", f"{split}-{number:02d}", entry.path, "dataset", entry.revision, f"{option}.revision")
-            located = locator.locate(wanted, chooser(entry, option, locator.say if split == "train" else None))
-            sources += [_copy(located, name, split, entry, raw.path / wanted.slot) for name in located.files]
+            name = {"test": "test_datasets"}.get(split, "pretraining_dataset" if options.pretraining_dataset else "datasets")
+            rows = _Rows(entry, f"{name}[{number}]", split, f"{split}-{number:02d}", options, locator, raw.path)
+            sources += rows.write()
     raw.describe(sources=sources)
-    return sum((raw.path / source["name"] / source["file"]).stat().st_size for source in sources)
+    return sum((raw.path / source["rows_file"]).stat().st_size for source in sources)
 
 
-def _copy(located: Located, name: str, split: str, entry: DatasetSource, folder: Path) -> dict[str, Any]:
-    target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    copyfile(located.root / name, target)
-    return {
-        "name": located.wanted.slot,
-        "split": split,
-        "path": entry.path,
-        "file": name,
-        "format": entry.ds_type or _FORMATS[target.suffix.lower()],
-        "revision": located.revision,
-    }
+class _Rows:
+    """The rows of one entry (``option``, for messages) on their way into ``folder/slot``."""
 
+    def __init__(
+        self, entry: FetchedDataset, option: str, split: str, slot: str, options: FetchOptions, locator: Locator, folder: Path
+    ) -> None:
+        self._entry, self._option, self._split, self._options, self._locator = entry, option, split, options, locator
+        self._label = f"{option}.path {entry.path!r}"
+        self._source = locator.open(Wanted(f"{option}.path", slot, entry.path, "dataset", entry.revision, f"{option}.revision"))
+        self._writer = RowWriter(folder, slot, locator.progress)
+        self._budget = Budget.of(options) if split == "train" else None
 
-def chooser(entry: DatasetSource, option: str, say: Callable[[str], None] | None) -> Choose:
-    """Which files of a source are rows: those that `data_files` names, or else all of a format that is known.
+    def write(self) -> list[dict[str, Any]]:
+        """Write them all; what the manifest says of each file."""
+        names = self._entry.name if isinstance(self._entry.name, list) else [self._entry.name]
+        sources = [source for name in names for source in self._configuration(name)]
+        if not sources:
+            raise RegrowError(f"{self._label} holds no rows{self._selection()}.", "Give rows, or leave the entry out.")
+        if self._budget is not None:
+            self._tell_budget(self._budget)
+        return sources
 
-    With ``say``, for training: where file names tell splits apart, as on the hub, the training files alone. A test file
-    must not be trained on.
-    """
-    patterns = [entry.data_files] if isinstance(entry.data_files, str) else entry.data_files
+    def _configuration(self, name: str | None) -> Iterator[dict[str, Any]]:
+        layout = layout_of(self._entry, name, Folder(self._source.names, self._source.path, self._label), self._option)
+        parts = parts_of(self._entry, layout, self._split, self._count, self._option)
+        self._tell_unused(layout)
+        flags = self._flags(parts)
+        for part in parts:
+            for file_name in part.files:
+                if part.is_over or (self._budget is not None and self._budget.is_spent):
+                    break
+                written = self._write_file(self._open(file_name), part, flags)
+                if written is not None:
+                    yield self._record(file_name, written)
 
-    def choose(names: Sequence[str]) -> list[str]:
-        if patterns:
-            chosen = _matching(names, patterns, option)
-        elif len(names) == 1:
-            chosen = list(names)
-        else:
-            chosen = [name for name in names if _is_rows(name)]
-            if say is not None and (training := [name for name in chosen if _TRAIN.search(name.lower())]) and training != chosen:
-                rest = [name for name in chosen if name not in training]
-                say(f"{option}: training on {listed(training)} and not on {listed(rest)}; data_files chooses otherwise.")
-                chosen = training
-        _check_formats(chosen, names, entry, option)
-        return chosen
+    def _flags(self, parts: list[Part]) -> Iterator[bool] | None:
+        """Which rows of all parts together the random part takes; None where all are taken."""
+        if not is_random(self._entry):
+            return None
+        assert self._options.rows_seed is not None
+        return iter(random_part(sum(part.size(self._count) for part in parts), self._entry, self._options.rows_seed))
 
-    return choose
+    def _write_file(self, file: RowFile, part: Part, flags: Iterator[bool] | None) -> Written | None:
+        if part.is_whole and flags is None and self._budget is None:
+            return self._writer.write_all(file)
+        rows = part.within(file.rows())
+        rows = rows if flags is None else compress(rows, flags)
+        return self._writer.write_some(rows if self._budget is None else self._budget.within(rows))
 
+    def _open(self, name: str) -> RowFile:
+        label = self._label if name == PurePosixPath(self._entry.path).name else f"{self._label} ({name})"
+        return open_rows(self._source.path(name), name, self._entry.ds_type, label, self._locator.scratch / "unpacked")
 
-def _matching(names: Sequence[str], patterns: Sequence[str], option: str) -> list[str]:
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise RegrowError(f"{option}.data_files: no file matches {pattern!r}.", f"There are {listed(names)}.")
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    def _count(self, name: str) -> int:
+        return self._open(name).count()
 
+    def _record(self, name: str, written: Written) -> dict[str, Any]:
+        return {
+            "name": self._source.wanted.slot,
+            "split": self._split,
+            "path": self._entry.path,
+            "file": name,
+            "rows_file": written.rows_file,
+            "numbers": written.numbers,
+            "revision": self._source.revision,
+        }
 
-def _is_rows(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _FORMATS and path.name not in _METADATA and not path.name.startswith(".")
+    def _selection(self) -> str:
+        found = {key: getattr(self._entry, key) for key in ("split", "skip", "shards", "weight")}
+        chosen = ", ".join(f"{key} {value!r}" for key, value in found.items() if value)
+        return f" that {chosen} would take" if chosen else ""
 
-
-def _check_formats(chosen: Sequence[str], names: Sequence[str], entry: DatasetSource, option: str) -> None:
-    if not chosen:
-        raise RegrowError(
-            f"{option}.path {entry.path!r} has no .jsonl or .json file of rows.",
-            f"There are {listed(names)}. Name the right ones in data_files, with ds_type if their suffix does not say json or jsonl.",
-        )
-    for name in chosen:
-        if entry.ds_type is None and PurePosixPath(name).suffix.lower() not in _FORMATS:
-            raise RegrowError(
-                f"{option}.path {entry.path!r}: {name} has a suffix that no reader is for.",
-                "These work: .jsonl, .json (an array, or an object per line); for another suffix set ds_type: json or jsonl.",
+    def _tell_unused(self, layout: Layout) -> None:
+        """What is not trained on should be known."""
+        taken, rest = unused(self._entry, layout, self._split)
+        if rest and self._split == "train":
+            self._locator.say(
+                f"{self._option}: training on {listed(taken)} and not on {listed(rest)}; split or data_files choose otherwise."
             )
+
+    def _tell_budget(self, budget: Budget) -> None:
+        what = f"{self._writer.rows} rows"
+        if budget.is_spent:
+            self._locator.say(
+                f"{self._label}: took the first {what}, {budget.taken} bytes: max_steps of one process can take no more, "
+                "at 16 bytes a token. A larger max_steps takes more."
+            )
+        else:
+            self._locator.say(f"{self._label}: took all {what}; max_steps may go over them more than once.")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifact import Draft
 from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
-from pipeline.options.tokenizer import SpecialTokens
+from pipeline.options.tokenizer import TokenizerSource
 from pipeline.options.views import FetchOptions
 from stages.fetch.base import max_positions
 from stages.fetch.chat_template import choose_template
 from stages.fetch.locate import Located, Wanted
 from stages.fetch.model_files import gguf_of, tokenizer_files
+from stages.fetch.new_tokens import change_vocabulary
 
 _UNSET_LENGTH = 10**29
 """transformers writes 1e30 where a tokenizer's maximum length is not known."""
@@ -28,17 +28,32 @@ _OF_THIS_DISK = ("name_or_path", "is_local", "local_files_only", "vocab_file")
 
 
 def write_tokenizer(options: FetchOptions, source: Located, model: Located, tokenizer: Draft, say: Callable[[str], None]) -> Any:
-    """Load, complete and save the tokenizer of ``source``; returns it."""
-    loaded = load_tokenizer(source)
-    loaded.chat_template = choose_template(options, loaded.chat_template)
-    set_special_tokens(loaded, options.special_tokens or SpecialTokens())
-    ensure_pad_token(loaded, source.wanted, say)
+    """Load, complete and save the tokenizer of ``source``; returns it. No embedding is trained yet for ``new_tokens`` of the manifest."""
+    loaded, new_tokens = make_tokenizer(options, source, say)
     if loaded.model_max_length > _UNSET_LENGTH and (length := max_positions(model)) is not None:
         loaded.model_max_length = length
-    loaded.save_pretrained(tokenizer.path)
-    _forget_this_disk(tokenizer.path / "tokenizer_config.json")
-    tokenizer.describe(vocab_size=len(loaded))
+    save_tokenizer(loaded, tokenizer.path, template_file=options.tokenizer_save_jinja_files)
+    tokenizer.describe(vocab_size=len(loaded), new_tokens=new_tokens, pad_token=loaded.pad_token)
     return loaded
+
+
+def make_tokenizer(options: TokenizerSource, source: Located, say: Callable[[str], None]) -> tuple[Any, list[str]]:
+    """The tokenizer of ``source`` with the template and the tokens that the options ask for, and its new tokens.
+
+    Raises:
+        RegrowError: it cannot be read, or the options do not fit it.
+    """
+    loaded = load_tokenizer(source)
+    loaded.chat_template = choose_template(options, loaded.chat_template)
+    loaded, new_tokens = change_vocabulary(loaded, options, say)
+    ensure_pad_token(loaded, source.wanted, say)
+    return loaded, new_tokens
+
+
+def save_tokenizer(tokenizer: Any, folder: Path, *, template_file: bool = True) -> None:
+    """Write tokenizer.json, tokenizer_config.json and, unless it goes into the latter, chat_template.jinja."""
+    tokenizer.save_pretrained(folder, save_jinja_files=template_file)
+    _forget_this_disk(folder / "tokenizer_config.json")
 
 
 def load_tokenizer(source: Located) -> Any:
@@ -66,47 +81,26 @@ def load_tokenizer(source: Located) -> Any:
         ) from error
 
 
-def set_special_tokens(tokenizer: Any, special: SpecialTokens) -> None:
-    """Apply the `special_tokens` option. A tokenizer that put its old bos or eos around a text puts the new one there.
-
-    Raises:
-        RegrowError: a token that the vocabulary does not hold.
-    """
-    wanted = {name: token for name in SpecialTokens.model_fields if (token := getattr(special, name)) is not None}
-    vocabulary = tokenizer.get_vocab()
-    for name, token in wanted.items():
-        if token not in vocabulary:
-            known = sorted(str(added) for added in tokenizer.added_tokens_decoder.values())
-            near = get_close_matches(token, known, n=3, cutoff=0.5) or known[:8]
-            raise RegrowError(
-                f"special_tokens.{name}: {token!r} is not in the vocabulary.", f"Set one of its tokens, such as {', '.join(near)}."
-            )
-    around = tokenizer("")["input_ids"]
-    adds_bos, adds_eos = tokenizer.bos_token_id in around, tokenizer.eos_token_id in around
-    tokenizer.add_special_tokens(wanted)
-    if wanted.keys() & {"bos_token", "eos_token"} and (adds_bos or adds_eos):
-        tokenizer.add_bos_token, tokenizer.add_eos_token = adds_bos, adds_eos
-
-
 def ensure_pad_token(tokenizer: Any, wanted: Wanted, say: Callable[[str], None]) -> None:
     """Give a tokenizer without padding of its own (none, or the token that ends a turn) an existing special token for it.
 
-    Padding that equals the end of turn would have the model's end-of-turn embedding left untrained.
+    Where there is none to spare, padding is the token that ends a turn: masks, and not ids, say what is padding here.
 
     Raises:
-        RegrowError: there is no special token to spare.
+        RegrowError: there is no such token either.
     """
     if tokenizer.pad_token is not None and tokenizer.pad_token != tokenizer.eos_token:
         return
     was = "no pad token" if tokenizer.pad_token is None else f"the end-of-sequence token {tokenizer.pad_token!r} for padding"
-    pad = _spare_token(tokenizer)
+    pad = _spare_token(tokenizer) or tokenizer.eos_token
     if pad is None:
         raise RegrowError(
             f"{wanted.option} {wanted.text!r}: its tokenizer has {was}, and no special token to spare.",
-            "Set special_tokens.pad_token to a token of its vocabulary that your data does not use.",
+            "Set special_tokens.pad_token, and special_tokens.eos_token to what ends a turn.",
         )
-    tokenizer.pad_token = pad
-    say(f"{wanted.option}: the tokenizer has {was}; padding with {pad!r} instead. special_tokens.pad_token sets another.")
+    if tokenizer.pad_token != pad:
+        tokenizer.pad_token = pad
+        say(f"{wanted.option}: the tokenizer has {was}; padding with {pad!r} instead. special_tokens.pad_token sets another.")
 
 
 def _spare_token(tokenizer: Any) -> str | None:

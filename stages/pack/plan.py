@@ -13,7 +13,8 @@ from pipeline.options.views import PackOptions
 from pipeline.stage import Job, Metrics
 from pipeline.tokens import TokenTable
 from stages.pack.best_fit import best_fit_decreasing
-from stages.pack.select import Selection, select_rows
+from stages.pack.next_fit import next_fit
+from stages.pack.select import Selection, Spans, select_rows
 
 
 def write_plan(job: Job[PackOptions]) -> Metrics:
@@ -24,10 +25,11 @@ def write_plan(job: Job[PackOptions]) -> Metrics:
     sources = job.inputs["tokens"].content["sources"]
     selection = select_rows(options, tokens, kept, sources)
     plans = {
-        "train": _plan(selection.train, selection.lengths, options.sequence_len if options.sample_packing else None),
-        "eval": _plan(selection.evaluation, selection.lengths, None),
+        "train": _plan(selection.train, _training_bins(options, selection.train.length)),
+        "eval": _plan(selection.evaluation, _evaluation_bins(options, selection.evaluation.length)),
     }
-    facts: dict[str, Any] = {split: _statistics(bins, tokens, options.sequence_len) for split, bins in plans.items()}
+    capacities = {"train": options.sequence_len, "eval": options.eval_sequence_len or options.sequence_len}
+    facts: dict[str, Any] = {split: _statistics(bins, tokens, capacities[split]) for split, bins in plans.items()}
     _check_efficiency(options, facts["train"])
     for split, bins in plans.items():
         bins.save(draft.path / f"{split}.arrow")
@@ -38,14 +40,28 @@ def write_plan(job: Job[PackOptions]) -> Metrics:
     return facts
 
 
-def _plan(rows: np.ndarray, lengths: np.ndarray, capacity: int | None) -> Bins:
-    """Bins over ``rows`` in the given order; one row a bin when there is no capacity to share."""
-    row_lengths = lengths[rows]
-    bins = np.arange(len(rows)) if capacity is None else best_fit_decreasing(row_lengths, capacity)
+def _training_bins(options: PackOptions, lengths: np.ndarray) -> np.ndarray:
+    """The bin of each span, int64 ``[spans]``; one of its own where none is shared."""
+    if not options.sample_packing:
+        return np.arange(len(lengths))
+    in_order = options.sample_packing_sequentially or options.curriculum_sampling
+    return (next_fit if in_order else best_fit_decreasing)(lengths, options.sequence_len)
+
+
+def _evaluation_bins(options: PackOptions, lengths: np.ndarray) -> np.ndarray:
+    """Held-out rows keep their order, so that what is reported of them does not depend on their bins."""
+    if not options.eval_sample_packing:
+        return np.arange(len(lengths))
+    return next_fit(lengths, options.eval_sequence_len or options.sequence_len)
+
+
+def _plan(spans: Spans, bins: np.ndarray) -> Bins:
+    """Bins over ``spans``, each in its bin of ``bins``, int64 ``[spans]``; within a bin in the given order."""
     order = np.argsort(bins, kind="stable")
     counts = np.bincount(bins, minlength=int(bins.max(initial=-1)) + 1)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Bins(offsets, rows[order], np.zeros(len(rows), np.int32), row_lengths[order].astype(np.int32))
+    taken = spans.take(order)
+    return Bins(offsets, taken.row, taken.start.astype(np.int32), taken.length.astype(np.int32))
 
 
 def _statistics(bins: Bins, tokens: TokenTable, capacity: int) -> dict[str, Any]:

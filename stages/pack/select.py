@@ -13,66 +13,158 @@ from pipeline.kept import KeptRows
 from pipeline.options.views import PackOptions
 from pipeline.tokens import TokenTable
 
+_SLICED_TYPES = ("completion", "pretrain")
+"""Dataset types whose rows are running text: what is longer than a sequence goes on in the next one."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Stretches of rows, in order: whole rows, rows cut short, or slices of long ones.
+
+    Attributes:
+        row: int64 ``[spans]``, rows of the token table.
+        start: int64 ``[spans]``, first token.
+        length: int64 ``[spans]``, tokens.
+    """
+
+    row: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, order: np.ndarray) -> Spans:
+        """Those that ``order`` (indices or a mask) names."""
+        return Spans(self.row[order], self.start[order], self.length[order])
+
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of the token table, in order.
+    """What takes part, on which side, in order.
 
     Attributes:
-        train: int64 ``[rows]``.
-        evaluation: int64 ``[rows]``.
-        lengths: int64 ``[all rows]``, tokens of each row that take part.
         dropped: rows left out, by reason.
         truncated: ``rows`` cut and ``tokens`` lost by it.
     """
 
-    train: np.ndarray
-    evaluation: np.ndarray
-    lengths: np.ndarray
+    train: Spans
+    evaluation: Spans
     dropped: dict[str, int]
     truncated: dict[str, int]
 
 
 def select_rows(options: PackOptions, tokens: TokenTable, kept: KeptRows, sources: Sequence[Mapping[str, Any]]) -> Selection:
-    """Length policy on kept rows, a seeded shuffle of the training rows, then the split takes the shuffled tail."""
-    fits, lengths, dropped = _apply_length_policy(options, tokens, kept, sources)
+    """Length policy on kept rows, a seeded shuffle of the training rows, then the split takes the tail.
+
+    Rows are split before long ones are sliced, so that no text is on both sides.
+    """
     from_test = np.asarray([source["split"] == "test" for source in sources], bool)[tokens.source]
-    train, evaluation = np.flatnonzero(fits & ~from_test), np.flatnonzero(fits & from_test)
-    if options.shuffle_merged_datasets:
-        train = np.random.Generator(np.random.PCG64(options.seed)).permutation(train)
+    policy = _LengthPolicy(options, tokens, sources)
+    train = policy.apply(np.flatnonzero(kept.keep & ~from_test), options.sequence_len, "sequence_len")
+    random = np.random.Generator(np.random.PCG64(options.seed))
+    train = _part(options, _ordered(options, train, tokens.source, random))
     if not len(train):
-        raise RegrowError(f"No training row is left: {_summary(dropped)}.", "Check sequence_len and min_sample_len.")
+        raise RegrowError(f"No training row is left: {_summary(policy.dropped)}.", "Check sequence_len and min_sample_len.")
     held_out = _held_out(options, len(train))
-    if held_out:
-        train, evaluation = train[: len(train) - held_out], train[len(train) - held_out :]
-    cut = (lengths < tokens.lengths) & fits
-    truncated = {"rows": int(cut.sum()), "tokens": int((tokens.lengths - lengths)[cut].sum())}
-    return Selection(train, evaluation, lengths, dropped, truncated)
+    test = np.flatnonzero(kept.keep & from_test)
+    evaluation, train = np.concatenate([train[len(train) - held_out :], test]), train[: len(train) - held_out]
+    limit = options.eval_sequence_len or options.sequence_len
+    evaluation = policy.apply(evaluation, limit, "eval_sequence_len" if options.eval_sequence_len else "sequence_len")
+    sides = policy.slice(train, options.sequence_len), policy.slice(evaluation, limit)
+    if _shuffles(options) and len(sides[0]) > len(train):
+        sides = sides[0].take(random.permutation(len(sides[0]))), sides[1]  # or the slices of a text would follow each other
+    return Selection(sides[0], sides[1], policy.dropped, policy.truncated)
 
 
-def _apply_length_policy(
-    options: PackOptions, tokens: TokenTable, kept: KeptRows, sources: Sequence[Mapping[str, Any]]
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    lengths, limit = tokens.lengths, options.sequence_len
-    short, long = kept.keep & (lengths < options.min_sample_len), kept.keep & (lengths > limit)
-    fits, dropped = kept.keep & ~short, {f"shorter than min_sample_len {options.min_sample_len}": int(short.sum())}
-    if options.excess_length_strategy == "raise" and long.any():
-        row = int(np.flatnonzero(long)[0])
-        source = sources[int(tokens.source[row])]
-        raise RegrowError(
-            f"{int(long.sum())} rows are longer than sequence_len {limit}; the first is row {tokens.row[row]} of {source['path']} "
-            f"({source['file']}) with {lengths[row]} tokens.",
-            f"Set sequence_len to {int(lengths[kept.keep].max())} or more, or excess_length_strategy to drop or truncate.",
+def _shuffles(options: PackOptions) -> bool:
+    return options.shuffle_merged_datasets and not options.curriculum_sampling
+
+
+def _ordered(options: PackOptions, rows: np.ndarray, source: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Training rows in the order in which they are packed: of the datasets, or shuffled within each, or all together."""
+    if _shuffles(options):
+        return np.asarray(random.permutation(rows), np.int64)
+    if not options.shuffle_before_merging_datasets:
+        return rows
+    parts = [random.permutation(rows[source[rows] == number]) for number in np.unique(source[rows])]
+    return np.concatenate([rows[:0], *parts])
+
+
+def _part(options: PackOptions, rows: np.ndarray) -> np.ndarray:
+    """One of dataset_shard_num stretches that are equal to within a row."""
+    if options.dataset_shard_num is None:
+        return rows
+    return np.array_split(rows, options.dataset_shard_num)[options.dataset_shard_idx or 0]
+
+
+class _LengthPolicy:
+    """What becomes of rows that are too short or too long; counts what it leaves out.
+
+    Attributes:
+        lengths: int64 ``[rows of the table]``, tokens that take part.
+        dropped: rows left out, by reason.
+        truncated: ``rows`` cut and ``tokens`` lost by it.
+    """
+
+    def __init__(self, options: PackOptions, tokens: TokenTable, sources: Sequence[Mapping[str, Any]]) -> None:
+        self._options, self._tokens, self._sources = options, tokens, sources
+        self._sliced = np.asarray([source.get("type") in _SLICED_TYPES for source in sources], bool)[tokens.source]
+        self.lengths = _lengths(tokens)
+        self.dropped: dict[str, int] = {}
+        self.truncated = {"rows": 0, "tokens": 0}
+
+    def apply(self, rows: np.ndarray, limit: int, option: str) -> np.ndarray:
+        """Those of ``rows`` that take part, in their order, where ``option`` allows ``limit`` tokens."""
+        least = self._options.min_sample_len
+        rows = self._keep(rows, self.lengths[rows] >= least, f"shorter than min_sample_len {least}")
+        long = ~self._sliced[rows] & (self.lengths[rows] > limit)
+        if self._options.excess_length_strategy == "raise" and long.any():
+            raise self._too_long(rows[long], limit, option)
+        if self._options.excess_length_strategy == "drop":
+            return self._keep(rows, ~long, f"longer than {option} {limit}")
+        self.truncated["rows"] += int(long.sum())
+        self.truncated["tokens"] += int((self.lengths[rows[long]] - limit).sum())
+        self.lengths[rows[long]] = limit
+        trains = np.asarray([bool(self._tokens.mask(int(row))[:limit].any()) for row in rows[long]], bool)
+        kept = np.ones(len(rows), bool)
+        kept[long] = trains
+        return self._keep(rows, kept, f"nothing trained within {option}")
+
+    def _keep(self, rows: np.ndarray, keep: np.ndarray, otherwise: str) -> np.ndarray:
+        if left_out := int((~keep).sum()):
+            self.dropped[otherwise] = self.dropped.get(otherwise, 0) + left_out
+        return rows[keep]
+
+    def _too_long(self, rows: np.ndarray, limit: int, option: str) -> RegrowError:
+        row = int(rows[0])
+        source = self._sources[int(self._tokens.source[row])]
+        return RegrowError(
+            f"{len(rows)} rows are longer than {option} {limit}; the first is row {self._tokens.row[row]} of {source['path']} "
+            f"({source['file']}) with {self.lengths[row]} tokens.",
+            f"Set {option} to {int(self.lengths[rows].max())} or more, or excess_length_strategy to drop or truncate.",
         )
-    if options.excess_length_strategy == "drop":
-        fits &= ~long
-        dropped[f"longer than sequence_len {limit}"] = int(long.sum())
-    else:
-        lengths = np.minimum(lengths, limit)
-        masked = [row for row in np.flatnonzero(long & fits) if not tokens.mask(int(row))[:limit].any()]
-        fits[masked] = False
-        dropped["nothing trained within sequence_len"] = len(masked)
-    return fits, lengths, {reason: count for reason, count in dropped.items() if count}
+
+    def slice(self, rows: np.ndarray, limit: int) -> Spans:
+        """``rows`` as spans of at most ``limit`` tokens; leftovers that are too short, or train nothing, are left out."""
+        own = self.lengths[rows]
+        counts = -(-own // limit)
+        row = np.repeat(rows, counts)
+        start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * limit
+        spans = Spans(row, start, np.minimum(np.repeat(own, counts) - start, limit))
+        keep = spans.length >= min(self._options.min_sample_len, limit)
+        for index in np.flatnonzero(np.repeat(counts > 1, counts)):
+            first = int(spans.start[index])
+            keep[index] &= bool(self._tokens.mask(int(spans.row[index]))[first : first + int(spans.length[index])].any())
+        return spans.take(keep)
+
+
+def _lengths(tokens: TokenTable) -> np.ndarray:
+    """Tokens int64 ``[rows]`` of each row; of its longer answer where there are two."""
+    if not tokens.paired:
+        return tokens.lengths.copy()
+    rejected = [len(tokens.rejected_ids(row)) for row in range(len(tokens))]
+    return np.asarray(np.maximum(tokens.lengths, rejected), np.int64)
 
 
 def _held_out(options: PackOptions, rows: int) -> int:

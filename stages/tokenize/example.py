@@ -34,12 +34,14 @@ class Example:
     ``eos``: end with a trained end-of-sequence token.
     ``labels``: what trained tokens stand for where that is not the token itself: one for the row (1 wanted, 0 not wanted),
     or one per trained token (process rewards).
+    ``slow``: its chat template had to be rendered turn by turn to find its places.
     """
 
     pieces: tuple[Piece, ...]
     bos: bool = False
     eos: bool = False
     labels: tuple[int, ...] = ()
+    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ class Preference:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A row that a user's own strategy has tokenized already. Lists ``[tokens]``."""
+    """A row that is tokenized already. Lists ``[tokens]``; ``labels`` as of :class:`Example`."""
 
     input_ids: list[int]
     loss_mask: list[int]
+    labels: tuple[int, ...] = ()
 
 
 Made = Example | Preference | Tokenized

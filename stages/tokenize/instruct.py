@@ -1,51 +1,114 @@
-"""completion and alpaca: fixed texts around a row's columns."""
+"""Instructions: a prompt and an answer, tokenized apart, so that no token spans both. The answer is trained, with an end after it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipeline.options.dataset_types import UNSTYLED
 from pipeline.options.datasets import DatasetFormat
+from stages.tokenize.columns import Fill, columns_of, filled, list_field, optional_text
 from stages.tokenize.example import BadRow, Example, Format, Piece, Row, text_field
-from stages.tokenize.formats import Surroundings
+from stages.tokenize.prompts import INSTRUCT_TYPES, REFLECTION, REFLECTIONS, STYLES, InstructType, Preamble, Style
 
-_WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-_WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
+Prompt = Callable[[str, str, str], str]
+"""From system text, instruction and input to the prompt."""
 
 
-INSTRUCT_TYPES = frozenset({"alpaca", "completion"})
+def instruct_format(name: str, entry: DatasetFormat, eos: str, train_on_inputs: bool) -> Format:
+    """The format of a type of :data:`INSTRUCT_TYPES`. ``name``: its full name; the entry's type may add a style."""
+    kind = _styled(INSTRUCT_TYPES[name], name, entry)
+    instruction, answer = filled(kind.instruction, _READ), _first_of(kind.answer)
+    prompt = prompt_of(kind.style, kind.preamble, always_system=kind.always_system)
+
+    def instruct(row: Row) -> Example:
+        given = optional_choices(row) if kind.input == "choices" else optional_text(row, kind.input)
+        before = prompt(optional_text(row, kind.system), instruction(row), given)
+        return answered(before, answer(row), eos, train_on_inputs, ends=kind.ends)
+
+    return instruct
 
 
-def instruct_format(entry: DatasetFormat, around: Surroundings) -> Format:
-    """The format of a type of :data:`INSTRUCT_TYPES`."""
-    return completion_format(entry) if entry.type == "completion" else alpaca_format(around.options.train_on_inputs)
+def _styled(kind: InstructType, name: str, entry: DatasetFormat) -> InstructType:
+    style = str(entry.type).partition(":")[2] or (entry.conversation if name == "alpaca_chat" else None)
+    return kind if not style or name in UNSTYLED else replace(kind, style=STYLES[style])
 
 
-def completion_format(entry: DatasetFormat) -> Format:
-    """Every token of the text is trained, and an end-of-sequence token after it."""
+def prompt_of(style: Style, preamble: Preamble = ("", ""), *, always_system: bool = False) -> Prompt:
+    """A prompt's parts joined in a style. A preamble stands where a type has no system column."""
 
-    def completion(row: Row) -> Example:
-        text = text_field(row, entry.field)
-        if not text:
-            raise BadRow(f"column {entry.field!r} is empty")
-        return Example((Piece.whole(text, True),), bos=True, eos=True)
+    def prompt(system: str, instruction: str, given: str) -> str:
+        head = system or (preamble[0] if given else preamble[1])
+        text = style.system.format(system=head) if head or always_system else ""
+        if given:
+            return text + style.with_input.format(instruction=instruction, input=given)
+        return text + style.without_input.format(instruction=instruction)
 
-    return completion
+    return prompt
 
 
-def alpaca_format(train_on_inputs: bool) -> Format:
-    """Stanford Alpaca's prompt (tatsu-lab/stanford_alpaca): columns instruction, input (may be empty), output."""
+def answered(prompt: str, answer: str, eos: str, train_on_inputs: bool, *, ends: int = 1) -> Example:
+    """Prompt and answer, and ``ends`` end-of-sequence tokens. An empty answer has none, and is nothing to learn by itself.
 
-    def alpaca(row: Row) -> Example:
-        instruction, given = text_field(row, "instruction"), text_field(row, "input", default="")
-        output = text_field(row, "output")
-        if not output:
-            raise BadRow("column 'output' is empty")
-        prompt = _WITH_INPUT.format(instruction=instruction, input=given) if given else _WITHOUT_INPUT.format(instruction=instruction)
-        return Example((Piece.whole(prompt, train_on_inputs), Piece.whole(output, True)), bos=True, eos=True)
+    Raises:
+        BadRow: nothing would be trained.
+    """
+    if not answer and not (train_on_inputs and prompt):
+        raise BadRow("the answer is empty")
+    if not answer:
+        return Example((Piece.whole(prompt, True),), bos=True)
+    further = [Piece.whole(eos * (ends - answer.endswith(eos)), True)] if ends > 1 else []
+    return Example((Piece.whole(prompt, train_on_inputs), Piece.whole(answer, True), *further), bos=True, eos=True)
 
-    return alpaca
+
+def reflection_format(entry: DatasetFormat, train_on_inputs: bool) -> Format:
+    """An answer, thoughts about it and a better answer, all trained. Prompt and answer are one text, tokenized as one."""
+    style, text = REFLECTIONS[str(entry.type).partition(":")[2] or "instruct"]
+    prompt, columns, fill = prompt_of(style, REFLECTION), columns_of(text), filled(text)
+
+    def reflection(row: Row) -> Example:
+        before = prompt("", text_field(row, "instruction"), optional_text(row, "input"))
+        empty = [column for column in columns if not optional_text(row, column)]
+        if empty:
+            raise BadRow(f"column {empty[0]!r} is {'empty' if empty[0] in row else 'missing'}")
+        whole = before + fill(row)
+        return Example((Piece(whole, ((0 if train_on_inputs else len(before), len(whole)),)),), bos=True, eos=True)
+
+    return reflection
+
+
+def optional_choices(row: Row) -> str:
+    """A list of choices as lines."""
+    return _choices(row) if row.get("choices") else ""
+
+
+def _choices(row: Row) -> str:
+    choices = list_field(row, "choices")
+    if not all(isinstance(choice, str) for choice in choices):
+        raise BadRow("column 'choices' holds something that is no text")
+    return "\n".join(f'- "{choice}"' for choice in choices)
+
+
+def _yaml(column: str) -> Callable[[Row], str]:
+    def read(row: Row) -> str:
+        import yaml  # type: ignore[import-untyped]
+
+        if not row.get(column):
+            raise BadRow(f"column {column!r} is {'empty' if column in row else 'missing'}")
+        return str(yaml.safe_dump(row[column], default_flow_style=False))
+
+    return read
+
+
+_READ = {column: _yaml(column) for column in ("scores", "critiques")}
+
+
+def _first_of(texts: tuple[str, ...]) -> Fill:
+    """The first of several texts all of whose columns a row has. Empty where a column that the text is made of is empty."""
+    fills = [(columns_of(text), filled(text, _READ)) for text in texts]
+
+    def answer(row: Row) -> str:
+        columns, fill = next((item for item in fills if all(row.get(column) is not None for column in item[0])), fills[-1])
+        return "" if any(row.get(column) == "" for column in columns) else fill(row)
+
+    return answer

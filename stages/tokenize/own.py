@@ -1,38 +1,76 @@
 """Your own format: a dotted name of a function or module of yours.
 
-* ``package.module.function``: called with each row, returns a row with ``messages``, which is then a chat_template row.
+* ``package.module.function``: called with each row, returns a row with ``messages``, which is then a chat_template row; with
+  ``rl``, a row with ``prompt``, ``chosen`` and ``rejected`` (KTO: ``prompt``, ``completion``, ``label``).
 * ``package.module`` or ``package.module.load_x``: Axolotl's interface, ``load(tokenizer, cfg, ds_cfg)`` returns an
   object whose ``tokenize_prompt(row)`` gives ``input_ids`` and ``labels`` (-100 where nothing is trained).
+* with ``rl``, ``package.module.function`` whose first parameter is called ``cfg``: Axolotl's interface there, it returns the
+  function that is called with each row.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RegrowError
+from pipeline.options.dataset_types import TYPES, Kind, nearest
 from pipeline.options.datasets import DatasetFormat
-from stages.tokenize.example import BadRow, Example, Format, Row, Tokenized
+from pipeline.options.views import TokenizeOptions
+from stages.tokenize.example import BadRow, Format, Row, Tokenized
+from stages.tokenize.ready import tokenized
+
+RowFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def own_format(entry: DatasetFormat, tokenizer_folder: Path, chat: Callable[[], Format]) -> Format:
-    """The format that ``entry.type`` names. ``chat`` makes the chat_template format for rows that become messages."""
-    found = _find(entry.type)
-    if callable(found) and not found.__name__.startswith("load"):
-        return _row_function(found, chat())
+class Config(dict[str, Any]):
+    """Options as Axolotl's own modules expect them: attributes too, and nothing where there is none."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.get(name)
+
+
+def own_format(name: str, entry: DatasetFormat, options: TokenizeOptions, tokenizer: Path, chat: Callable[[], Format]) -> Format:
+    """The format that ``name`` stands for. ``chat`` makes the chat_template format for rows that become messages.
+
+    Raises:
+        RegrowError: the name cannot be imported, or what it names cannot make a format.
+    """
+    found = _find(name, "text")
+    if callable(found) and not getattr(found, "__name__", "").startswith("load"):
+        made, into_messages = _checked(found, name), chat()
+        return lambda row: into_messages(made(dict(row)))
     load = found if callable(found) else getattr(found, "load", None)
     if load is None:
         raise RegrowError(
-            f"Module {entry.type!r}, named as a dataset type, has no function `load`.",
+            f"Module {name!r}, named as a dataset type, has no function `load`.",
             "Name one of its functions instead: it is called with each row and returns a row with `messages`.",
         )
-    return _strategy(load, entry, tokenizer_folder)
+    return _strategy(load, name, entry, options, tokenizer)
 
 
-def _find(name: str) -> Any:
+def own_pairs(name: str, options: TokenizeOptions, kind: Kind) -> RowFunction:
+    """The function that ``name`` stands for where preferences are learned: from a row to one that is ready.
+
+    Raises:
+        RegrowError: as of :func:`own_format`.
+    """
+    found = _find(name, kind)
+    if not callable(found):
+        raise RegrowError(f"{name!r}, named as a dataset type, is no function.", "Name a function of it: it is called with each row.")
+    if next(iter(inspect.signature(found).parameters), None) == "cfg":
+        made = _call(found, name, Config(options.model_dump()), dataset_idx=0)
+        found = made[0] if isinstance(made, tuple) else made
+    return _checked(found, name)
+
+
+def _find(name: str, kind: Kind) -> Any:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     module_name, _, attribute = name.rpartition(".")
@@ -45,39 +83,54 @@ def _find(name: str) -> Any:
                 raise RegrowError(f"Dataset type {name!r} cannot be imported: {error}.") from error
         except AttributeError:
             break
+        except Exception as error:
+            raise RegrowError(f"Dataset type {name!r} cannot be imported: {type(error).__name__}: {error}.") from error
+    near = nearest(name, TYPES[kind])
     raise RegrowError(
         f"Dataset type {name!r} is neither a type that regrow knows nor a module or function that can be imported here.",
-        "Types: chat_template, completion, alpaca, or a dotted name found from the folder of params.yaml.",
+        f"Did you mean {near}?" if near else f"Types: {', '.join(TYPES[kind])}; a name of your own is looked for beside params.yaml.",
     )
 
 
-def _row_function(function: Callable[[dict[str, Any]], Any], chat: Format) -> Format:
-    def own(row: Row) -> Example | Tokenized:
+def _checked(function: Callable[..., Any], name: str) -> RowFunction:
+    """``function`` with its failures as reasons."""
+
+    def own(row: dict[str, Any]) -> dict[str, Any]:
         try:
-            made = function(dict(row))
+            made = function(row)
         except Exception as error:
-            raise BadRow(f"{function.__module__}.{function.__name__} raises {type(error).__name__}: {error}") from error
+            raise BadRow(f"{name} raises {type(error).__name__}: {error}") from error
         if not isinstance(made, dict):
-            raise BadRow(f"{function.__module__}.{function.__name__} returns no row")
-        return chat(made)
+            raise BadRow(f"{name} returns no row")
+        return made
 
     return own
 
 
-def _strategy(load: Callable[..., Any], entry: DatasetFormat, tokenizer_folder: Path) -> Format:
+def _call(load: Callable[..., Any], name: str, *arguments: Any, **further: Any) -> Any:
+    """Call Axolotl's interface with those of ``further`` that it takes."""
+    parameters = inspect.signature(load).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    try:
+        return load(*arguments, **{key: value for key, value in further.items() if takes_all or key in parameters})
+    except Exception as error:
+        raise RegrowError(f"Dataset type {name!r} cannot be loaded: it raises {type(error).__name__}: {error}.") from error
+
+
+def _strategy(load: Callable[..., Any], name: str, entry: DatasetFormat, options: TokenizeOptions, tokenizer: Path) -> Format:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
-    strategy = load(tokenizer, {}, entry.model_dump())
+    opened = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    strategy = _call(load, name, opened, Config(options.model_dump()), ds_cfg=Config(entry.model_dump()))
 
     def own(row: Row) -> Tokenized:
         try:
             made = strategy.tokenize_prompt(dict(row))
             labels, ids = list(made["labels"]), list(made["input_ids"])
         except Exception as error:
-            raise BadRow(f"{entry.type} raises {type(error).__name__}: {error}") from error
+            raise BadRow(f"{name} raises {type(error).__name__}: {error}") from error
         if len(labels) != len(ids):
-            raise BadRow(f"{entry.type} gives {len(ids)} input_ids and {len(labels)} labels")
-        return Tokenized(ids, [int(label != -100) for label in labels])
+            raise BadRow(f"{name} gives {len(ids)} input_ids and {len(labels)} labels")
+        return tokenized(ids, labels)
 
     return own

@@ -1,25 +1,58 @@
-"""Chat templates: compiled once in Jinja's sandbox, rendered once per conversation with every turn's place in the text."""
+"""Chat templates: compiled once in Jinja's sandbox, rendered with every string's place in the text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.chat_tags import Generation
 from pipeline.errors import RegrowError
 from stages.tokenize.example import BadRow
-from stages.tokenize.traced import Traced, join_traced
+from stages.tokenize.traced import Traced, join_between, join_traced
+
+
+class _TracingGenerator(CodeGenerator):
+    """Joins ``a ~ b`` the way output is joined."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802  the visitor's name for the node
+        self.write("environment.concat((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
 
 
 class _TracingEnvironment(ImmutableSandboxedEnvironment):
     """The environment transformers renders chat templates in, joining output without losing where text came from."""
 
+    code_generator_class = _TracingGenerator
     concat = staticmethod(join_traced)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As the sandbox does, but without its checks where they have nothing to find: they are half of a rendering's time."""
+        kind = type(obj)
+        if kind is dict:
+            if attribute in obj and attribute not in _DICT:
+                return obj[attribute]
+        elif (kind is Traced and attribute in _TEXT) or (kind in _STATES and attribute[0] != "_"):
+            try:
+                return getattr(obj, attribute)
+            except AttributeError:
+                return self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
+_DICT = frozenset(dir(dict))
+_STATES = (jinja2.utils.Namespace, jinja2.runtime.LoopContext)
+_TEXT = frozenset({"strip", "lstrip", "rstrip", "split", "startswith", "endswith"})
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -37,6 +70,13 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, *
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
+@jinja2.pass_environment
+def _join(environment: jinja2.Environment, values: Iterable[Any], separator: str = "", attribute: str | int | None = None) -> str:
+    if attribute is not None:
+        values = (environment.getitem(value, attribute) for value in values)
+    return join_between(separator, values)
+
+
 # What an expression of a template can raise on one row's values: 1 / 0, range(10**9), [][0], 'a' * 10**15, a macro without end.
 _RENDER_ERRORS = (
     jinja2.TemplateError,
@@ -49,35 +89,56 @@ _RENDER_ERRORS = (
     RecursionError,
 )
 
+_ASKS_FOR_NONE = re.compile(r"content(['\"]\]|['\"]\))? is (not )?none")
+
 
 class ChatTemplate:
-    """A compiled chat template and the special tokens it may print.
+    """A compiled chat template, the special tokens it may print and the variables that every rendering gets.
+
+    Attributes:
+        text: the Jinja text.
+        words: names that occur in it; a key of a message that is none of them cannot change what is printed.
+        knows_null: it asks whether a content is none. Other templates would print the word None.
 
     Raises:
         RegrowError: the text is not a valid template.
     """
 
-    def __init__(self, text: str, special_tokens: Mapping[str, str]) -> None:
+    def __init__(self, text: str, special_tokens: Mapping[str, str], variables: Mapping[str, Any] | None = None) -> None:
         environment = _TracingEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-        environment.filters["tojson"] = _tojson
+        environment.filters.update(tojson=_tojson, join=_join)
         environment.globals.update(raise_exception=_raise_exception, strftime_now=_no_clock)
         try:
             self._template = environment.from_string(text)
         except jinja2.TemplateSyntaxError as error:
             raise RegrowError(f"The chat template is not valid Jinja (line {error.lineno}): {error.message}.") from None
-        # `a ~ b` is compiled to a call of this name; jinja2 offers no hook for it, and its own loses the origin.
-        self._template.root_render_func.__globals__["str_join"] = join_traced
-        self._special_tokens = dict(special_tokens)
+        self.text = text
+        self.words = frozenset(re.findall(r"\w+", text))
+        self.knows_null = _ASKS_FOR_NONE.search(text) is not None
+        self._variables = {"tools": None, "documents": None, **special_tokens, **(variables or {})}
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> Traced:
-        """The conversation as one text that knows which characters are which message's content.
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None, *, add_generation_prompt: bool = False
+    ) -> Traced:
+        """The conversation as one text that knows which characters come from which message.
+
+        Contents that are plain text are traced here; others, and reasoning, where they were made into :class:`Traced`.
 
         Raises:
             BadRow: the template refuses the conversation.
         """
-        traced = [message | {"content": Traced.content(message["content"], turn)} for turn, message in enumerate(map(dict, messages))]
+        values = {**self._variables, "messages": _traced(messages), "add_generation_prompt": add_generation_prompt}
+        if tools:
+            values["tools"] = tools
         try:
-            context = self._template.new_context({"messages": traced, "add_generation_prompt": False, **self._special_tokens})
-            return join_traced(self._template.root_render_func(context))
+            return join_traced(self._template.root_render_func(self._template.new_context(values)))
         except _RENDER_ERRORS as error:
             raise BadRow(f"the chat template refuses it: {str(error) or type(error).__name__}") from None
+
+
+def _traced(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Contents that are not traced yet are those of their turn."""
+    return [
+        {**message, "content": Traced.whole(message["content"], turn)} if type(message.get("content")) is str else message
+        for turn, message in enumerate(messages)
+    ]

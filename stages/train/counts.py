@@ -46,7 +46,7 @@ def _per_bin(bins: Bins, per_span: np.ndarray) -> np.ndarray:
 class SeenTokens:
     """Tokens and trained tokens that all processes together have seen after a number of steps."""
 
-    def __init__(self, counts: BinCounts, schedule: Schedule, seed: int) -> None:
+    def __init__(self, counts: BinCounts, schedule: Schedule, seed: int | None) -> None:
         self._schedule = schedule
         self._totals = (int(counts.tokens.sum()), int(counts.trained.sum()))
 

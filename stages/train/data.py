@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -54,30 +55,42 @@ class BinDataset(Dataset[Example]):
         return ids, labels, np.arange(len(ids))
 
 
+@dataclass(frozen=True)
+class Padding:
+    """How long batches are: as long as their longest example, or longer."""
+
+    least: int = 1
+    multiple: int = 1
+
+    def length(self, longest: int) -> int:
+        """Tokens of a batch whose longest example has ``longest``."""
+        return math.ceil(max(longest, self.least) / self.multiple) * self.multiple
+
+
 class Collator:
-    """Examples to a batch ``[examples, longest]``, with no attention mask: the restarting position ids are the mask.
+    """Examples to a batch ``[examples, length]``, with no attention mask: the restarting position ids are the mask.
 
     transformers builds block-diagonal attention from position ids only where no attention mask is given and no cache is
     used. Padding has label -100 and position 0, so that every pad is a document of its own.
     """
 
-    def __init__(self, pad_token_id: int, *, select_logits: bool) -> None:
-        self._pad, self._select_logits = pad_token_id, select_logits
+    def __init__(self, pad_token_id: int, *, select_logits: bool, padding: Padding = Padding()) -> None:
+        self._pad, self._select_logits, self._padding = pad_token_id, select_logits, padding
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        longest = max(len(example["input_ids"]) for example in examples)
+        length = self._padding.length(max(len(example["input_ids"]) for example in examples))
         batch = {
-            "input_ids": _stack([example["input_ids"] for example in examples], longest, self._pad),
-            "labels": _stack([example["labels"] for example in examples], longest, IGNORED),
-            "position_ids": _stack([example["position_ids"] for example in examples], longest, 0),
+            "input_ids": _stack([example["input_ids"] for example in examples], length, self._pad),
+            "labels": _stack([example["labels"] for example in examples], length, IGNORED),
+            "position_ids": _stack([example["position_ids"] for example in examples], length, 0),
         }
         if self._select_logits:
             batch["logits_to_keep"] = next_labels(batch["labels"]) != IGNORED
         return batch
 
 
-def _stack(arrays: Sequence[np.ndarray], longest: int, filling: int) -> torch.Tensor:
-    stacked = np.full((len(arrays), longest), filling, np.int64)
+def _stack(arrays: Sequence[np.ndarray], length: int, filling: int) -> torch.Tensor:
+    stacked = np.full((len(arrays), length), filling, np.int64)
     for line, array in zip(stacked, arrays, strict=True):
         line[: len(array)] = array
     return torch.from_numpy(stacked)
@@ -88,15 +101,20 @@ def next_labels(labels: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
-def epoch_order(seed: int, epoch: int, bins: int) -> np.ndarray:
-    """Numbers of all bins in the order of an epoch, int64 ``[bins]``: a pure function, so a resumed run needs no state."""
+def epoch_order(seed: int | None, epoch: int, bins: int) -> np.ndarray:
+    """Numbers of all bins in the order of an epoch, int64 ``[bins]``: a pure function, so a resumed run needs no state.
+
+    Without a seed every epoch has the order of the plan.
+    """
+    if seed is None:
+        return np.arange(bins)
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(bins)
 
 
 class EpochOrder(Sampler[int]):
     """The order of the epoch that ``epoch`` names, filled up with empty bins to a multiple of ``multiple``."""
 
-    def __init__(self, seed: int, bins: int, multiple: int) -> None:
+    def __init__(self, seed: int | None, bins: int, multiple: int) -> None:
         self._seed, self._bins, self._multiple = seed, bins, multiple
         self.epoch = 0
 

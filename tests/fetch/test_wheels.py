@@ -45,8 +45,8 @@ def test_a_file_and_a_folder_of_one_wheel_cost_one_download(workspace: Path, whe
     pin = f"#sha256={digest_file(wheel)}"
     artifacts, _, said = fetch(workspace, datasets=[entry(f"{PLACE}/rows.jsonl{pin}"), entry(f"{PLACE}/{pin}")])
     raw = artifacts["raw"]
-    assert sorted(raw.files) == ["train-00/rows.jsonl", "train-01/more/b.jsonl", "train-01/rows.jsonl"]
-    assert (raw.path / "train-00" / "rows.jsonl").read_text() == ROWS
+    assert [source["file"] for source in raw.content["sources"]] == ["rows.jsonl", "more/b.jsonl", "rows.jsonl"]
+    assert (raw.path / "train-00" / "00000.jsonl").read_text() == ROWS
     assert len(pip_calls) == 1
     assert said == []
 

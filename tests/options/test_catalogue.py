@@ -35,7 +35,7 @@ PLACES = {
 }
 
 NEWER = (
-    *("train_on_eot", "pad_to_multiple_of", "dpo_loss_type", "dpo_loss_weights", "precompute_ref_log_probs", "lora_rank_pattern"),
+    *("datasets.train_on_eot", "pad_to_multiple_of", "dpo_loss_type", "dpo_loss_weights", "precompute_ref_log_probs", "lora_rank_pattern"),
     *("lora_alpha_pattern", "torch_empty_cache_steps", "gc_collect_steps", "datasets.weight", "hub_revision", "lora_exclude_modules"),
 )
 

@@ -1,6 +1,7 @@
 """Configs as Axolotl's users write them, one for each kind of training: what does not work is told line by line.
 
 A line that is refused ends in a comment: `not yet`, `refused` (for good) or `unknown` (no option). Nothing else may be told.
+A type that means something only beside such a line says beside which: `with rl`.
 """
 
 from __future__ import annotations
@@ -66,5 +67,5 @@ def test_without_these_lines_it_works(path: Path) -> None:
         if inside is None:
             kept.append(re.sub(r"^(\s+type:).*# .*", r"\1 own.rows", line))
     text = "\n".join(kept) + "\n"
-    text += "" if "datasets:" in text else "datasets: [{path: a.jsonl, type: completion}]\n"
+    text += "" if "datasets:" in text or "pretraining_dataset:" in text else "datasets: [{path: a.jsonl, type: completion}]\n"
     check_source(parse(re.sub(r"type: own.rows\n(\s{6}.*\n)+", "type: own.rows\n", text), "params.yaml"))

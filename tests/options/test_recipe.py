@@ -39,7 +39,6 @@ def test_all_problems_come_at_once_in_file_order() -> None:
     )
     assert [(line, key) for line, key, _ in refused(text)] == [
         (1, "learning_rate"),
-        (3, "datasets.0.type"),
         (4, "datasets.0.typ"),
         (5, "lora_r"),
         (6, "learnig_rate"),
@@ -147,8 +146,29 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_pretraining_stands_in_for_datasets() -> None:
-    found = refused("base_model: ./base\nlearning_rate: 1e-4\nmax_steps: 10\npretraining_dataset:\n  - path: owner/name\n")
-    assert [(line, key) for line, key, _ in found] == [(4, "pretraining_dataset")]
+    start = "base_model: ./base\nlearning_rate: 1e-4\nmax_steps: 10\nsequence_len: 100\nmicro_batch_size: 3\n"
+    recipe = accepted(start + "pretraining_dataset:\n  - path: owner/name\n    skip: 7\n    text_column: body\n")
+    fetch, tokenize = recipe.view(FetchOptions), recipe.view(TokenizeOptions)
+    assert [(entry.path, entry.split, entry.skip) for entry in fetch.datasets] == [("owner/name", None, 7)]
+    assert [(entry.type, entry.field) for entry in tokenize.datasets] == [("pretrain", "body")]
+    assert (fetch.stream_bytes, fetch.stream_row_bytes) == (10 * 3 * 100 * 16, None)
+    named = accepted(start + "pretraining_dataset: owner/name\n")
+    assert [entry.path for entry in named.view(FetchOptions).datasets] == ["owner/name"]
+    assert [entry.type for entry in named.view(TokenizeOptions).datasets] == ["pretrain"]
+    both = refused(GOOD + "max_steps: 10\npretraining_dataset: owner/name\n")
+    assert [(line, key) for line, key, _ in both] == [(7, "pretraining_dataset")]
+
+
+def test_what_is_streamed_ends_with_max_steps() -> None:
+    view = accepted(GOOD + "streaming: true\nmax_steps: 10\nsequence_len: 100\ngradient_accumulation_steps: 2\n").view(FetchOptions)
+    assert (view.stream_bytes, view.stream_row_bytes) == (10 * 2 * 100 * 16, 1600)
+    assert accepted(GOOD + "max_steps: 10\n").view(FetchOptions).stream_bytes is None
+
+
+def test_only_random_parts_depend_on_the_seed() -> None:
+    assert accepted(GOOD + "seed: 7\n").view(FetchOptions).rows_seed is None
+    part = GOOD.replace("    type", "    shards: 2\n    type") + "seed: 7\n"
+    assert accepted(part).view(FetchOptions).rows_seed == 7
 
 
 @pytest.mark.parametrize(

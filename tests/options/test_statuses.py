@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline.options.catalogue import Option, catalogue
+from pipeline.options.reading.source import parse
 from pipeline.options.reading.statuses import idle_values
-from pipeline.options.recipe import Recipe
+from pipeline.options.recipe import Recipe, check_source
 from pipeline.options.views import VIEWS
 from tests.options.configs import GOOD, accepted, refused
 from tests.options.values import effective_value
@@ -61,12 +62,6 @@ def test_what_asks_for_something_is_refused_with_its_line(option: Option) -> Non
 @pytest.mark.parametrize("option", NESTED, ids=lambda option: option.place)
 def test_nested_options_are_refused_with_their_line(option: Option) -> None:
     line = line_of(option.name, effective_value(option))
-    if option.place.startswith("datasets.type."):
-        text = GOOD.replace("    type: chat_template\n", f"    type:\n      {line}")
-        assert ("datasets.0.type", "a mapping of columns is not yet supported") in [
-            (key, rest.split(" — ")[1].split(";")[0]) for _, key, rest in refused(text)
-        ]
-        return
     text = (
         GOOD.replace("    type:", f"    {line}    type:") if option.place.startswith("datasets.") else GOOD + f"special_tokens:\n  {line}"
     )
@@ -74,9 +69,7 @@ def test_nested_options_are_refused_with_their_line(option: Option) -> None:
     assert any(found == number and "not yet supported" in rest for found, _, rest in refused(text))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("optimizer", "paged_adamw_8bit"), ("lr_scheduler", "rex"), ("chat_template", "llama3"), ("bf16", "full")]
-)
+@pytest.mark.parametrize(("key", "value"), [("optimizer", "paged_adamw_8bit"), ("lr_scheduler", "rex"), ("bf16", "full")])
 def test_values_that_do_not_work_yet_say_so(key: str, value: str) -> None:
     ((line, found, rest),) = refused(GOOD + f"{key}: {value}\n")
     assert (line, found) == (6, key) and "not yet supported; what works: " in rest
@@ -95,9 +88,13 @@ def test_truth_is_read_as_axolotl_reads_it(words: list[str]) -> None:
     ("kind", "says"),
     [
         ("sharegpt", "chat_template"),
-        ("alpaca_chat.load_qa", "not yet supported"),
-        ("oasst:chat", "not yet supported"),
-        ("chat_template.default", "not yet supported"),
+        ("alpaca_chat.load_q", "did you mean `alpaca_chat.load_qa`"),
+        ("alpaca_chat:load_qa", "did you mean `alpaca_chat.load_qa`"),
+        ("oasst:vicuna", "oasst has no style 'vicuna'; its styles: instruct, chat, chatml, phi"),
+        ("chat_template.default", "it is a type for `rl: dpo`, ipo or simpo"),
+        ("chatml", "it is a type for `rl: dpo`"),
+        ("stepwise_supervised", "it is a type for `process_reward_model: true`"),
+        ("user_defined", "write the mapping"),
         ("chat_templat", "did you mean `chat_template`"),
         ("my rows", "no such type"),
     ],
@@ -105,6 +102,42 @@ def test_truth_is_read_as_axolotl_reads_it(words: list[str]) -> None:
 def test_dataset_types(kind: str, says: str) -> None:
     ((line, key, rest),) = refused(GOOD.replace("chat_template", kind))
     assert (line, key) == (4, "datasets.0.type") and says in rest
+
+
+@pytest.mark.parametrize(
+    ("aim", "kind", "says"),
+    [
+        ("rl: dpo", "chatml.argilla", "it is a type for `rl: kto`; what works here: chatml.default, chatml.argilla_chat"),
+        ("rl: dpo", "alpaca", "it is a type for training without rl"),
+        ("rl: ipo", "chat_template.argilla", "it is a type for `rl: orpo`"),
+        ("rl: kto", "chatml.icr", "it is a type for `rl: dpo`"),
+        ("rl: orpo", "chatml.intel", "what works here: chat_template.argilla, orpo.chat_template"),
+        ("reward_model: true", "bradley_terry.llama3.icr", "did you mean `bradley_terry.chat_template`"),
+        ("process_reward_model: true", "my.rows", "what works: stepwise_supervised"),
+    ],
+)
+def test_types_follow_what_is_trained(aim: str, kind: str, says: str) -> None:
+    text = GOOD.replace("chat_template", kind) + aim + "\n"
+    assert [(line, key) for line, key, rest in refused(text) if says in rest] == [(4, "datasets.0.type")]
+
+
+@pytest.mark.parametrize(
+    ("aim", "kind"),
+    [
+        *(("", kind) for kind in ("alpaca", "alpaca:phi", "alpaca_chat.load", "context_qa.load_404", "orcamini", "messages", "own.rows")),
+        *(("rl: dpo", kind) for kind in ("chatml", "chatml.ultra", "chat_template", "passthrough", "zephyr.nectar", "own.pairs")),
+        *(("rl: simpo", kind) for kind in ("llama3.icr", "chat_template.argilla_chat")),
+        *(("rl: kto", kind) for kind in ("llama3.argilla", "chatml.argilla_chat")),
+        *(("rl: orpo", kind) for kind in ("chat_template.argilla", "orpo.chat_template")),
+        ("reward_model: true", "bradley_terry.chat_template"),
+        ("process_reward_model: true", "stepwise_supervised"),
+    ],
+)
+def test_data_for_what_is_not_trained_yet_can_be_made(aim: str, kind: str) -> None:
+    text = GOOD.replace("chat_template", kind) + f"{aim}\nremove_unused_columns: false\n" * bool(aim)
+    assert check_source(parse(text, "params.yaml"), data_only=True).options.datasets[0].type == kind
+    if aim:
+        assert {key for _, key, _ in refused(text)} == {aim.partition(":")[0], "remove_unused_columns"}
 
 
 def test_own_dataset_types_pass() -> None:

@@ -16,8 +16,10 @@ from pipeline.bins import Bins
 from pipeline.errors import RegrowError
 from pipeline.kept import KeptRows
 from pipeline.tokens import TokenTable
+from stages.eval.rows import load_rows
 from stages.pack import STAGE
 from stages.pack.best_fit import best_fit_decreasing
+from stages.pack.next_fit import next_fit
 from tests.tiny import publish_artifact, publish_tokens, run_stage
 
 
@@ -43,9 +45,26 @@ def test_best_fit_over_classes_equals_best_fit_row_by_row(case: tuple[int, list[
     assert sorted(capacity - filled) == sorted(row_level_best_fit(lengths, capacity))
 
 
-def plan(workspace: Path, lengths: Sequence[int], **options: Any) -> tuple[Bins, Bins, dict[str, Any]]:
-    tokens = [([3 + i % 250] * length, [0] * (length - 1) + [1]) for i, length in enumerate(lengths)]
-    publish_tokens(workspace / "data", tokens)
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 60).flatmap(lambda capacity: st.tuples(st.just(capacity), st.lists(st.integers(1, capacity), max_size=80))))
+def test_next_fit_opens_a_bin_only_where_the_next_row_has_no_room(case: tuple[int, list[int]]) -> None:
+    capacity, lengths = case
+    bins = next_fit(np.array(lengths, np.int64), capacity)
+    expected: list[int] = []
+    room, opened = 0, -1
+    for length in lengths:
+        if length > room:
+            room, opened = capacity, opened + 1
+        room -= length
+        expected.append(opened)
+    assert bins.tolist() == expected
+
+
+def plan(workspace: Path, lengths: Sequence[int], kind: str = "chat_template", **options: Any) -> tuple[Bins, Bins, dict[str, Any]]:
+    """Rows of which the last token is trained, or of running text all of them."""
+    masked = 0 if kind == "chat_template" else 1
+    tokens = [([3 + i % 250] * length, [masked] * (length - 1) + [1]) for i, length in enumerate(lengths)]
+    publish_tokens(workspace / "data", tokens, kind=kind)
     publish_artifact(workspace / "data", "dedupe", lambda folder: KeptRows.all_of(len(lengths)).save(folder / "index.arrow"))
     run_stage(STAGE, workspace, options)
     packed = workspace / "data" / "packed"
@@ -60,6 +79,32 @@ def test_packs_every_row_once_within_capacity(tmp_path: Path) -> None:
     assert per_bin.max() <= 64 and per_bin.sum() == sum(lengths) - evaluation.length.sum()
     assert content["train"]["bins"] == len(train) <= content["train"]["lower_bound_bins"] * 1.02
     assert content["train"]["trained_tokens"] == 450
+
+
+def test_sequential_packing_keeps_the_order_of_the_rows(tmp_path: Path) -> None:
+    lengths = [5, 4, 3, 6, 1, 9, 2]
+    options: dict[str, Any] = {
+        "sequence_len": 10,
+        "sample_packing": True,
+        "sample_packing_sequentially": True,
+        "shuffle_merged_datasets": False,
+    }
+    train, _, _ = plan(tmp_path, lengths, min_sample_len=1, **options)
+    assert train.row.tolist() == list(range(7)) and train.offsets.tolist() == [0, 2, 5, 6, 7]
+
+
+def test_packed_held_out_rows_are_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    lengths = np.random.default_rng(1).integers(2, 30, 80).tolist()
+    apart, packed = (
+        plan(tmp_path / str(value), lengths, sequence_len=32, val_set_size=40, eval_sample_packing=value) for value in (False, True)
+    )
+    rows = [
+        load_rows(TokenTable(tmp_path / str(value) / "data/tokens"), bins)[0] for value, (_, bins, _) in ((False, apart), (True, packed))
+    ]
+    assert [(row.row, row.ids.tolist()) for row in rows[0]] == [(row.row, row.ids.tolist()) for row in rows[1]]
+    per_bin = np.add.reduceat(packed[1].length, packed[1].offsets[:-1])
+    assert len(apart[1]) == 40 > len(packed[1]) and per_bin.max() <= 32
+    assert packed[2]["eval"]["rows"] == 40 and packed[0].row.tolist() == apart[0].row.tolist(), "training is as it was"
 
 
 def test_split_and_order_depend_on_the_seed_alone(tmp_path: Path) -> None:
@@ -125,3 +170,25 @@ def test_the_digest_sees_tokens_masks_and_borders_and_no_layout(tmp_path: Path) 
     apart = Bins(np.array([0, 1, 2]), together.row, together.start, together.length)
     assert together.content_digest(narrow) == together.content_digest(wide)
     assert len({together.content_digest(narrow), apart.content_digest(narrow), together.content_digest(masked)}) == 3
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(lengths=st.lists(st.integers(2, 90), min_size=4, max_size=30), packed=st.booleans(), held_out=st.sampled_from([0.0, 2.0]))
+def test_running_text_longer_than_a_sequence_goes_on_in_the_next(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], packed: bool, held_out: float
+) -> None:
+    settings_ = {"sequence_len": 16, "min_sample_len": 1, "sample_packing": packed, "val_set_size": held_out}
+    train, evaluation, content = plan(tmp_path_factory.mktemp("text"), lengths, "completion", **settings_)
+    assert not set(train.row) & set(evaluation.row)
+    placed = {row: np.zeros(length, int) for row, length in enumerate(lengths)}
+    for bins in (train, evaluation):
+        for row, start, length in zip(bins.row, bins.start, bins.length, strict=True):
+            assert 0 < length <= 16 and start % 16 == 0
+            placed[int(row)][start : start + length] += 1
+    assert all((counts == 1).all() for counts in placed.values())
+    assert content["truncated"] == {"rows": 0, "tokens": 0}
+
+
+def test_a_leftover_that_is_too_short_is_left_out_and_order_is_kept(tmp_path: Path) -> None:
+    train, _, _ = plan(tmp_path, [17, 8, 40], "completion", sequence_len=16, shuffle_merged_datasets=False)
+    assert list(zip(train.row, train.start, train.length, strict=True)) == [(0, 0, 16), (1, 0, 8), (2, 0, 16), (2, 16, 16), (2, 32, 8)]

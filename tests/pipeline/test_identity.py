@@ -14,7 +14,7 @@ LOCK = {"numpy": "2.0", "torch": "2.13.0", "transformers": "5.0", "tokenizers": 
 FILES = {
     "stages/__init__.py": "",
     "stages/one/__init__.py": "def run():\n    from stages.one.work import go\n    return go()\n",
-    "stages/one/work.py": "from pipeline import shared\nfrom pipeline.options import wide\nimport json\n\ndef go():\n"
+    "stages/one/work.py": "from pipeline import shared, texts\nfrom pipeline.options import wide\nimport json\n\ndef go():\n"
     "    import numpy\n    return shared.f(1)\n",
     "stages/one/page.jinja": "<p>",
     "stages/two/__init__.py": "import transformers\n",
@@ -23,6 +23,8 @@ FILES = {
     "pipeline/options/__init__.py": "",
     "pipeline/options/wide.py": "A = 1\n",
     "pipeline/unused.py": "import torch\n",
+    "pipeline/texts/__init__.py": "def read(): ...\n",
+    "pipeline/texts/parts/one.jinja": "{{ a }}",
 }
 
 
@@ -49,6 +51,7 @@ def test_versions_of_what_the_closure_imports(root: Path) -> None:
         ("stages/one/work.py", "f(1)", "f(2)", True),
         ("pipeline/shared.py", "x + 1", "x + 2", True),
         ("stages/one/page.jinja", "<p>", "<b>", True),
+        ("pipeline/texts/parts/one.jinja", "a", "b", True),
         ("pipeline/shared.py", "# one more", "# another word", False),
         ("pipeline/shared.py", "Say.", "Say it.", False),
         ("pipeline/shared.py", "return x + 1", "return (x  +  1)", False),

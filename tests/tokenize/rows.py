@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.tokens import TokenTable
 from stages.tokenize import STAGE
 from tests.tiny import CHATML, publish_artifact, run_stage, save_tokenizer
@@ -19,19 +21,29 @@ def tokenize(workspace: Path, lines: Sequence[Any], **settings: Any) -> TokenTab
 
 
 def tokenize_file(workspace: Path, name: str, content: bytes, *, chat_template: str = CHATML, **options: Any) -> TokenTable:
-    """Tokenize a file ``name``, .jsonl or .json, of these bytes; ``options`` are the keys of its dataset entry, or train_on_inputs."""
-
-    def fill(folder: Path) -> None:
-        (folder / "train-00").mkdir()
-        (folder / "train-00" / name).write_bytes(content)
-
-    source = {"name": "train-00", "split": "train", "path": f"./my/{name}", "file": name, "format": name.rpartition(".")[2]}
-    publish_artifact(workspace / "data", "raw", fill, sources=[source])
+    """Tokenize JSON Lines of a source file ``name``; ``options`` are the keys of its dataset entry, or train_on_inputs."""
+    publish_raw(workspace / "data", name, content)
     publish_artifact(workspace / "data", "tokenizer", lambda folder: save_tokenizer(folder, chat_template))
-    top = {"train_on_inputs": options.pop("train_on_inputs", False)}
+    top = {"train_on_inputs": options.pop("train_on_inputs", False), "tokenize": {"strict": options.pop("strict", False)}}
     entry = {"path": "rows.jsonl", "type": "chat_template"} | options
     run_stage(STAGE, workspace, top | {"datasets": [entry]})
     return TokenTable(workspace / "data" / "tokens")
+
+
+def publish_raw(data: Path, name: str, content: bytes, numbers: Sequence[int] | None = None) -> None:
+    """``data/raw`` of one training source whose rows, as JSON Lines, are ``content``."""
+    files = {"train-00/00000.jsonl": content}
+    if numbers is not None:
+        files["train-00/00000.numbers"] = np.asarray(numbers, "<i8").tobytes()
+
+    def fill(folder: Path) -> None:
+        (folder / "train-00").mkdir()
+        for file, made in files.items():
+            (folder / file).write_bytes(made)
+
+    source = {"name": "train-00", "split": "train", "path": f"./my/{name}", "file": name, "revision": None}
+    facts = source | {"rows_file": "train-00/00000.jsonl", "numbers": None if numbers is None else "train-00/00000.numbers"}
+    publish_artifact(data, "raw", fill, sources=[facts])
 
 
 SPECIAL = {0: "<|endoftext|>", 1: "<|im_start|>", 2: "<|im_end|>"}

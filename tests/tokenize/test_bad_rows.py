@@ -11,7 +11,7 @@ import pytest
 from pipeline.artifact import open_artifact
 from pipeline.errors import RegrowError
 from tests.tiny import CHATML
-from tests.tokenize.rows import chat, tokenize, tokenize_file
+from tests.tokenize.rows import chat, tokenize
 
 GOOD = chat(("user", "q"), ("assistant", "a"))
 SURROGATE = "text with a lone surrogate, which no UTF-8 can hold"
@@ -62,19 +62,9 @@ def test_a_row_on_which_the_template_fails_is_left_out(tmp_path: Path, expressio
     assert reason.startswith("the chat template refuses it: ")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("rows.jsonl", (json.dumps(GOOD) + "\n").encode("utf-16"), "is UTF-16 text"),
-        ("rows.json", json.dumps([GOOD]).encode("utf-16"), "is UTF-16 text"),
-        ("rows.json", b"[" * 100_000, "is not valid JSON: it is nested too deeply"),
-        ("rows.json", b"[{]", "is not valid JSON: Expecting"),
-        ("rows.json", b'[{"a": "\xff"}]', "is not valid JSON: 'utf-8'"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_refused_by_the_name_it_has_in_the_recipe(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
-    with pytest.raises(RegrowError, match=rf"^\./my/{name} \({name}\) {message}") as caught:
-        tokenize_file(tmp_path, name, content)
-    assert str(tmp_path) not in str(caught.value)
+def test_strict_makes_an_error_of_a_row_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(
+        RegrowError, match=r"2 rows cannot be used, and tokenize.strict is true:\n.*malformed JSON \(first: line or item 2\)"
+    ):
+        tokenize(tmp_path, [GOOD, "{", GOOD, "{"], strict=True)
+    assert len(tokenize(tmp_path / "lax", [GOOD, "{"])) == 1

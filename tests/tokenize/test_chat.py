@@ -78,7 +78,9 @@ TURNS = st.tuples(st.sampled_from(["system", "user", "assistant"]), WORDS)
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(st.lists(st.lists(TURNS, min_size=1, max_size=6), min_size=1, max_size=8))
-def test_decoding_the_trained_tokens_gives_the_trained_turns(tmp_path_factory: pytest.TempPathFactory, conversations: list) -> None:
+def test_decoding_the_trained_tokens_gives_the_trained_turns(
+    tmp_path_factory: pytest.TempPathFactory, conversations: list[list[tuple[str, str]]]
+) -> None:
     conversations = [[*turns, ("assistant", "end")] for turns in conversations]
     table = tokenize(tmp_path_factory.mktemp("chat"), [chat(*turns) for turns in conversations])
     for row, turns in enumerate(conversations):

@@ -78,6 +78,22 @@ def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "            return {'input_ids': ids, 'labels': [-100] + ids[1:]}\n"
         "    return Strategy()\n"
     )
+    (folder / "configured.py").write_text(
+        "def load_with_config(tokenizer, cfg):\n"
+        "    class Strategy:\n"
+        "        def tokenize_prompt(self, row):\n"
+        "            ids = tokenizer(row['q'], add_special_tokens=False)['input_ids']\n"
+        "            trained = cfg.train_on_inputs and cfg.no_such_option is None\n"
+        "            return {'input_ids': ids, 'labels': ids if trained else [-100] * len(ids)}\n"
+        "    return Strategy()\n\n"
+        "def load_shifted(tokenizer, cfg):\n"
+        "    strategy = load_with_config(tokenizer, cfg)\n"
+        "    made = strategy.tokenize_prompt\n"
+        "    strategy.tokenize_prompt = lambda row: {'input_ids': made(row)['input_ids'], 'labels': [7] * len(row['q'])}\n"
+        "    return strategy\n\n"
+        "def load_nothing(tokenizer, cfg):\n"
+        "    return cfg['sequence_len']\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return folder
@@ -93,6 +109,22 @@ def test_axolotl_strategies_of_your_own_are_taken_as_they_are(own_modules: Path)
     assert full_text(table, 0) == "abc" and trained_text(table, 0) == "bc"
 
 
-def test_an_unknown_type_says_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(RegrowError, match="alpaka"):
-        tokenize(tmp_path, [{"a": 1}], type="alpaka.load_chat")
+def test_strategies_of_your_own_get_the_options(own_modules: Path) -> None:
+    name = "own_formats_under_test.configured.load_with_config"
+    table = tokenize(own_modules.parent, [{"q": "abc"}], type=name, train_on_inputs=True)
+    assert trained_text(table, 0) == "abc"
+
+
+def test_strategies_of_your_own_cannot_train_other_tokens_than_there_are(own_modules: Path) -> None:
+    with pytest.raises(RegrowError, match="label 7 at position 0 is neither the token there"):
+        tokenize(own_modules.parent, [{"q": "abc"}], type="own_formats_under_test.configured.load_shifted")
+
+
+def test_a_strategy_that_cannot_be_loaded_says_why(own_modules: Path) -> None:
+    with pytest.raises(RegrowError, match="cannot be loaded: it raises KeyError: 'sequence_len'"):
+        tokenize(own_modules.parent, [{"q": "abc"}], type="own_formats_under_test.configured.load_nothing")
+
+
+def test_an_unknown_type_says_what_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(RegrowError, match=r"'alpaka_chat.load_qa' is neither (.|\n)*Did you mean `alpaca_chat.load_qa`"):
+        tokenize(tmp_path, [{"a": 1}], type="alpaka_chat.load_qa")

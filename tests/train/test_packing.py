@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import MambaConfig, MambaForCausalLM
 
+from pipeline.artifact import open_artifact
 from pipeline.bins import Bins
 from pipeline.errors import RegrowError
 from pipeline.models import load_causal_lm
 from pipeline.tokens import TokenTable
-from stages.train.data import BinDataset, Collator
+from stages.train.data import BinDataset, Collator, Padding
 from stages.train.loss import token_loss
 from tests.tiny import publish_artifact
 from tests.train.workspace import Row, build, make_rows, read_log, train
@@ -44,11 +45,54 @@ def test_a_packed_batch_has_the_gradient_of_separate_rows(tmp_path: Path, attent
     dataset = BinDataset(Bins.load(data / "packed" / "train.arrow"), TokenTable(data / "tokens"), 0)
     batch = Collator(0, select_logits=select_logits)([dataset[0], dataset[1]])
     assert "attention_mask" not in batch
+    assert_gradient(model, batch, expected)
+
+
+def assert_gradient(model: Any, batch: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     model.zero_grad()
     labels = batch.pop("labels")
     token_loss(model(**batch), labels, (labels != -100).sum()).backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("padding", "length"), [(Padding(least=64), 64), (Padding(multiple=48), 48), (Padding(least=50, multiple=32), 64)])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_padding_changes_the_shape_and_not_the_gradient(tmp_path: Path, padding: Padding, length: int, attention: str) -> None:
+    data = build(tmp_path, ROWS, [[0, 1, 2], [3]]) / "data"
+    model = load_causal_lm(data / "base", attn_implementation=attention)
+    model.config.use_cache = False
+    expected = separate_gradients(model, ROWS)
+    dataset = BinDataset(Bins.load(data / "packed" / "train.arrow"), TokenTable(data / "tokens"), 0)
+    batch = Collator(0, select_logits=True, padding=padding)([dataset[0], dataset[1]])
+    assert {name: tuple(batch[name].shape) for name in ("input_ids", "labels", "position_ids")} == dict.fromkeys(
+        ("input_ids", "labels", "position_ids"), (2, length)
+    )
+    assert_gradient(model, batch, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [({}, None), ({"pad_to_sequence_len": True}, "sequence_len"), ({"pad_to_multiple_of": 7}, 7)],
+    ids=["as long as the longest", "sequence_len", "a multiple"],
+)
+def test_batches_of_a_run_are_as_long_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], shapes: str | int | None
+) -> None:
+    workspace, seen = build(tmp_path, ROWS, [[0], [1], [2], [3]]), []
+    call: Any = Collator.__call__
+
+    def watched(self: Collator, examples: Any) -> dict[str, torch.Tensor]:
+        batch: dict[str, torch.Tensor] = call(self, examples)
+        seen.append((max(len(example["input_ids"]) for example in examples), batch["input_ids"].shape[1]))
+        return batch
+
+    monkeypatch.setattr(Collator, "__call__", watched)
+    train(workspace, options | {"max_steps": 4})
+    seen = seen[-4:]  # what came before is the proof that rows do not see each other
+    whole = int(open_artifact(workspace / "data/packed").content["sequence_len"])
+    expected = [longest if shapes is None else whole if shapes == "sequence_len" else -(-longest // 7) * 7 for longest, _ in seen]
+    assert [length for _, length in seen] == expected and len(seen) == 4
 
 
 def step_weights(workspace: Path, bins: list[list[int]], micro_batch_size: int, accumulation: int) -> dict[str, torch.Tensor]:

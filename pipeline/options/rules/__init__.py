@@ -16,8 +16,9 @@ from pipeline.options.rules.machine import MACHINE
 from pipeline.options.rules.packing import PACKING
 from pipeline.options.rules.preference import PREFERENCE
 from pipeline.options.rules.sources import SOURCES
+from pipeline.options.rules.tokenizer import TOKENIZER
 
-RULES: tuple[Rule, ...] = (*SOURCES, *DATA, *ENTRIES, *PACKING, *CADENCE, *LEARNING, *MACHINE, *PREFERENCE)
+RULES: tuple[Rule, ...] = (*SOURCES, *TOKENIZER, *DATA, *ENTRIES, *PACKING, *CADENCE, *LEARNING, *MACHINE, *PREFERENCE)
 """Broken, the file is refused."""
 
 __all__ = ["ADVICE", "RULES", "Broken", "Rule"]

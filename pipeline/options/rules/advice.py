@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pipeline.options.dataset_types import UNSTYLED, kind_of
 from pipeline.options.rules.broken import Broken, broken, is_set
 from pipeline.options.views import RecipeOptions
 
@@ -30,6 +31,8 @@ DEPENDENT: tuple[_Needs, ...] = (
         "an Adam optimizer",
         lambda options: options.optimizer.startswith("adam"),
     ),
+    (("sample_packing_sequentially",), "`sample_packing: true`", lambda options: options.sample_packing),
+    (("eval_sample_packing",), "val_set_size or test_datasets", lambda options: bool(options.val_set_size or options.test_datasets)),
     (("torch_compile_backend", "torch_compile_mode"), "`torch_compile: true`", lambda options: bool(options.torch_compile)),
     (("loss_watchdog_patience",), "loss_watchdog_threshold", lambda options: options.loss_watchdog_threshold is not None),
     (("eval_causal_lm_metrics",), "`do_causal_lm_eval: true`", lambda options: bool(options.do_causal_lm_eval)),
@@ -90,4 +93,30 @@ def eight_bit_floats_want_a_compiler(options: RecipeOptions) -> Iterator[Broken]
         yield broken("fp8 torch_compile", "without compilation it is slower than bf16", "add `torch_compile: true`")
 
 
-ADVICE = (dependent_keys_have_effect, steps_win_over_epochs, fsdp_1_is_old, streams_are_not_sorted, eight_bit_floats_want_a_compiler)
+def styles_change_texts(options: RecipeOptions) -> Iterator[Broken]:
+    """Some types have one text for all styles."""
+    for index, entry in enumerate(options.datasets):
+        name, _, style = entry.type.partition(":") if isinstance(entry.type, str) else ("", "", "")
+        if style and name in UNSTYLED:
+            yield broken(f"datasets.{index}.type", f"the texts of {name} are the same in every style", f"write `type: {name}`")
+
+
+def rows_without_a_type_are_ready(options: RecipeOptions) -> Iterator[Broken]:
+    """Without a type nothing is done to rows, which is seldom meant."""
+    kind = kind_of(options.rl, options.reward_model, options.process_reward_model)
+    columns = {"text": "input_ids and labels", "feedback": "prompt, completion and label"}.get(kind or "", "prompt, chosen and rejected")
+    for index, entry in enumerate(options.datasets):
+        if entry.type is None and kind in ("text", "pairs", "odds", "feedback"):
+            wrong = f"not set, so every row must have the columns {columns}"
+            yield broken(f"datasets.{index}.type datasets.{index}", wrong, "if it has not, write a type such as `type: chat_template`")
+
+
+ADVICE = (
+    dependent_keys_have_effect,
+    steps_win_over_epochs,
+    fsdp_1_is_old,
+    streams_are_not_sorted,
+    eight_bit_floats_want_a_compiler,
+    styles_change_texts,
+    rows_without_a_type_are_ready,
+)

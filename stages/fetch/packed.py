@@ -1,0 +1,51 @@
+"""Compressed files, unpacked on disk: truncated ones and such as would fill it are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import RegrowError
+
+SUFFIXES = frozenset({".gz", ".zst"})
+LARGEST_RATIO = 300
+"""Text compresses 3 to 20 times, the most repetitive rows of logs somewhat over 100 times; gzip can at most 1032 times."""
+
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_SMALL = 2**28
+_CHUNK = 2**20
+
+
+def bare_name(name: str) -> str:
+    """A file's name without the suffix of its compression."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else name
+
+
+def unpacked(path: Path, label: str, folder: Path) -> Path:
+    """The file itself, or what it holds when its first bytes are those of gzip or zstd, written to ``folder/unpacked``.
+
+    Raises:
+        RegrowError: it is cut or damaged, or grows by more than :data:`LARGEST_RATIO` times.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    if kind is None:
+        return path
+    import pyarrow as pa
+
+    target, limit = folder / "unpacked", max(_SMALL, path.stat().st_size * LARGEST_RATIO)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with pa.input_stream(str(path), compression=kind) as source, target.open("wb") as copy:
+            while chunk := source.read(_CHUNK):
+                if copy.tell() > limit:
+                    raise RegrowError(
+                        f"{label} unpacks to more than {LARGEST_RATIO} times its size.", "If that is right, unpack it and name the result."
+                    )
+                copy.write(chunk)
+    except OSError as error:
+        raise RegrowError(
+            f"{label} cannot be unpacked as {kind}: {str(error).rstrip('.')}.", "It is cut or damaged: download or write it again."
+        ) from None
+    return target
