@@ -18,8 +18,10 @@ from pipeline.errors import RegrowError
 
 # Nothing in these reaches an artifact: options take effect through their values, the others talk to people.
 _NO_IDENTITY = ("pipeline.options", "pipeline.errors", "pipeline.progress")
-_NO_IDENTITY_PACKAGES = frozenset({"pydantic", "rich", "typer", "huggingface_hub", "typing_extensions"})
+_NO_IDENTITY_PACKAGES = frozenset({"pydantic", "rich", "typer", "huggingface_hub", "fsspec", "typing_extensions"})
 _DATA_SUFFIXES = frozenset({".jinja", ".json", ".txt", ".yaml"})
+# Distributions that are not called like what they are imported as.
+_DISTRIBUTIONS = {"yaml": "pyyaml"}
 # Libraries that decide output without being imported by name.
 _BRINGS = {"transformers": ("tokenizers", "safetensors"), "trl": ("transformers", "accelerate"), "peft": ("transformers",)}
 
@@ -163,7 +165,7 @@ def _canonical_name(name: str) -> str:
 def _locked_versions(imported: set[str], lock: dict[str, str]) -> dict[str, str]:
     wanted = {name for name in imported if name not in sys.stdlib_module_names and name not in _NO_IDENTITY_PACKAGES}
     wanted |= {brought for name in wanted for brought in _BRINGS.get(name, ())}
-    names = {_canonical_name(name) for name in wanted}
+    names = {_canonical_name(_DISTRIBUTIONS.get(name, name)) for name in wanted}
     if missing := sorted(names - lock.keys()):
         raise RegrowError(f"{', '.join(missing)}: imported, but not in requirements.lock.", "Add it with `make lock`.")
     return {name: lock[name] for name in sorted(names)}
