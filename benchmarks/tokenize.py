@@ -129,7 +129,8 @@ def _append(tokenizer: Path, folder: Path, rows: int) -> Iterator[str]:
     yield "| | blocks tokenized | of | CPU s | of a cold run |\n|---|---|---|---|---|"
     for name, result in (("cold", cold), ("1 % appended", warm), ("one row put into the middle", middle)):
         yield f"| {name} | {result['missing']} | {result['blocks']} | {result['cpu']:.2f} | {result['cpu'] / cold['cpu']:.1%} |"
-    yield f"\nDigest of the artifact after the append: {'equal to' if warm['artifact'] == cold['artifact'] else 'DIFFERENT FROM'} the cold run's."
+    verdict = "equal to" if warm["artifact"] == cold["artifact"] else "DIFFERENT FROM"
+    yield f"\nDigest of the artifact after the append: {verdict} the cold run's."
 
 
 def _memory(tokenizer: Path, folder: Path, rows: int) -> Iterator[str]:

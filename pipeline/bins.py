@@ -6,6 +6,7 @@ One Arrow IPC file per split (``train.arrow``, ``eval.arrow``), one record per b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.tokens import TokenTable, digest_stream
+from pipeline.tokens import TokenTable, digest_row
 
 _COLUMNS = {"row": pa.int64(), "start": pa.int32(), "length": pa.int32()}
 
@@ -63,14 +64,11 @@ class Bins:
     def content_digest(self, tokens: TokenTable) -> str:
         """SHA-256 (hex) of the token stream in plan order: what is trained, whatever the layout of the files.
 
-        Covers every span's ids and mask and where bins begin.
+        Covers every span's tokens, masks and labels, and where bins begin.
         """
-
-        def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            empty = np.zeros(0, np.int32)
-            for bin_number in range(len(self)):
-                for row, start, length in self.spans(bin_number):
-                    yield tokens.ids(row)[start : start + length], tokens.mask(row)[start : start + length]
-                yield empty, empty
-
-        return digest_stream(stream())
+        hasher, empty = hashlib.sha256(), np.zeros(0, np.int32)
+        for number in range(len(self)):
+            for row, start, length in self.spans(number):
+                hasher.update(tokens.digest_span(row, start, length))
+            hasher.update(digest_row(empty, empty))
+        return hasher.hexdigest()

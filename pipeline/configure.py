@@ -18,19 +18,13 @@ from typing import Any
 from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
 from pipeline.identity import code_identity, find_module, read_lock
+from pipeline.local_files import local_files
 from pipeline.options.dataset_types import is_own
 from pipeline.options.recipe import Recipe
-from pipeline.options.views import FetchOptions, TokenizeOptions
+from pipeline.options.views import TokenizeOptions
 from pipeline.output import make_links, output_links
 from pipeline.project import Project
-from pipeline.source import Local, glob_base, parse_source
 from pipeline.stage import Stage
-
-_WRITTEN = frozenset(
-    {"sources", "options", "modules", "metrics", "raw", "tokenizer", "base", "tokens", "dedupe", "packed", "trained", "merged", "quantized"}
-    | {"eval"}
-)
-"""Folders under data/ that regrow writes."""
 
 
 def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None:
@@ -54,7 +48,7 @@ def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[st
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         path.write_text(text, encoding="utf-8")
 
 
@@ -84,82 +78,6 @@ def _own_files(project: Project, recipe: Recipe, lock: dict[str, str]) -> dict[s
     """The user's own modules and all that they import from the project, by path."""
     code = code_identity(project.root, own_modules(project, recipe), lock)["code"]
     return {name: project.root / name for name in code if not name.startswith(("pipeline/", "stages/"))}
-
-
-def local_files(project: Project, recipe: Recipe) -> dict[str, Path]:
-    """Every local file that fetch reads, by the place it is linked at: ``<slot>/<path within a folder source>``.
-
-    Raises:
-        RegrowError: a local source does not exist or is empty; names the option and the value.
-    """
-    found: dict[str, Path] = {}
-    for slot, option, value in _source_values(recipe.view(FetchOptions)):
-        path = _local_path(project, value)
-        if path is not None:
-            found |= {f"{slot}/{name}": file for name, file in _files(project, path, option, value).items()}
-    return found
-
-
-def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
-    """(slot, option, value) of every option that names a source."""
-    train = "pretraining_dataset" if options.pretraining_dataset else "datasets"
-    values = [(f"train-{i:02d}", f"{train}[{i}].path", entry.path) for i, entry in enumerate(options.datasets)]
-    values += [(f"test-{i:02d}", f"test_datasets[{i}].path", entry.path) for i, entry in enumerate(options.test_datasets or [])]
-    values.append(("base", "base_model", options.base_model))
-    if options.tokenizer_config is not None:
-        values.append(("tokenizer", "tokenizer_config", options.tokenizer_config))
-    return values
-
-
-def _local_path(project: Project, value: str) -> Path | None:
-    """Where a local source is; ``None`` for a source elsewhere. A path that exists is local, whatever it looks like."""
-    if value.startswith("pypi:") or "://" in value:
-        return None
-    try:
-        path = project.root / Path(value).expanduser()
-        exists = path.exists()
-    except (RuntimeError, OSError, ValueError) as error:
-        raise RegrowError(f"params.yaml: {value[:80]!r} is no path that can be looked at: {error}.") from None
-    return path if exists or isinstance(parse_source(value), Local) else None
-
-
-def _files(project: Project, path: Path, option: str, value: str) -> dict[str, Path]:
-    base, pattern = glob_base(str(Path(value).expanduser()))
-    if path.is_dir():
-        _refuse_surrounding(project, path, option, value)
-        files = _visible(path, path.rglob("*"))
-    elif pattern is not None and not path.exists():
-        files = _matching(project, project.root / base, pattern, option, value)
-    else:
-        files = {path.name: path} if path.is_file() else {}
-    if not files:
-        what = "is an empty folder" if path.is_dir() else "does not exist" if pattern is None else "matches no file"
-        raise RegrowError(
-            f"params.yaml: {option}: {value!r} {what}.", f"Looked for {path}. Relative paths start at the folder of params.yaml."
-        )
-    return files
-
-
-def _matching(project: Project, base: Path, pattern: str, option: str, value: str) -> dict[str, Path]:
-    """Files that a pattern names, by their place in the folder that it starts from; none that a stage writes."""
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise RegrowError(f"params.yaml: {option}: {value!r} is no pattern.", "Behind its first * a pattern goes down only: data/*.jsonl")
-    files = _visible(base, base.glob(pattern))
-    for file in files.values():
-        if project.data in file.parents and (file.relative_to(project.data).parts[0] in _WRITTEN):
-            raise RegrowError(f"params.yaml: {option}: {value!r} matches {file}, which regrow itself writes.", "Name a folder of your own.")
-    return files
-
-
-def _visible(base: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    names = {file.relative_to(base).as_posix(): file for file in sorted(paths) if file.is_file()}
-    return {name: file for name, file in names.items() if not any(part.startswith(".") for part in Path(name).parts)}
-
-
-def _refuse_surrounding(project: Project, folder: Path, option: str, value: str) -> None:
-    """A folder around the project would have DVC watch the project's own outputs."""
-    if project.root.is_relative_to(folder.resolve()):
-        raise RegrowError(f"params.yaml: {option}: {value!r} is the project's folder, or one around it.", "Name a folder of its own.")
 
 
 def link_all(folder: Path, targets: Mapping[str, Path | None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RegrowError(Exception):
     """Something the user gave cannot work.
@@ -16,8 +18,19 @@ class RegrowError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle of an exception calls its class with its message alone, which subclasses need not take.
+        return _restored, (type(self), self.message, self.remedy)
+
     def __str__(self) -> str:
         return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+def _restored(kind: type[RegrowError], message: str, remedy: str | None) -> RegrowError:
+    """An error as another process raised it."""
+    error = kind.__new__(kind)
+    RegrowError.__init__(error, message, remedy)
+    return error
 
 
 class StaleInput(RegrowError):

@@ -17,7 +17,8 @@ from pipeline.digest import digest_file, digest_json
 from pipeline.errors import RegrowError
 
 # Nothing in these reaches an artifact: options take effect through their values, the others talk to people.
-_NO_IDENTITY = ("pipeline.options", "pipeline.errors", "pipeline.progress")
+_NO_IDENTITY = ("pipeline.options", "pipeline.errors", "pipeline.process", "pipeline.progress")
+_IDENTITY = ("pipeline.options.dataset_types",)  # names of datasets' types are looked up in it while rows are tokenized
 _NO_IDENTITY_PACKAGES = frozenset({"pydantic", "rich", "typer", "huggingface_hub", "fsspec", "typing_extensions"})
 _DATA_SUFFIXES = frozenset({".jinja", ".json", ".txt", ".yaml"})
 # Distributions that are not called like what they are imported as.
@@ -46,7 +47,7 @@ def code_identity(root: Path, modules: Iterable[str], lock: dict[str, str]) -> d
         if path is None:
             raise RegrowError(f"Module {module!r} is not in {root}.")
         name = path.relative_to(root).as_posix()
-        if name in files or module.startswith(_NO_IDENTITY):
+        if name in files or (module.startswith(_NO_IDENTITY) and module not in _IDENTITY):
             continue
         files[name], names = _read_module(path, module, path.stat().st_mtime_ns)
         files |= _data_files(root, path)

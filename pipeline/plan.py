@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.configure import explain_difference, local_files, stage_document
+from pipeline.configure import explain_difference, stage_document
 from pipeline.identity import read_lock
+from pipeline.local_files import local_files
 from pipeline.options.recipe import Recipe
 from pipeline.project import Project
 from pipeline.stage import Stage

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.configure import local_files
 from pipeline.errors import RegrowError
+from pipeline.local_files import local_files
 from pipeline.options.recipe import load_recipe
 from pipeline.process import die_with_parent
 from pipeline.project import Project, find_project

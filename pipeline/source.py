@@ -15,6 +15,9 @@ from pipeline.errors import RegrowError
 FILE_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".gguf", ".safetensors", ".parquet", ".arrow", ".csv", ".txt", ".gz", ".zst"})
 """A path that ends in one of these is a local file; hub ids hold dots too (``Qwen/Qwen2.5-0.5B``), so the list is closed."""
 
+BUILDERS = ("json", "csv", "parquet", "arrow", "text")
+"""Formats that `path` may name as the `datasets` library has it; `data_files` then says which files."""
+
 _LOCAL_STARTS = ("/", "./", "../", "~", "data/")
 _HUB_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?/[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 # Name as PEP 508 has it, one exact version as PEP 440 has it, then a path; the fragment is pip's own way to write a hash.
@@ -23,6 +26,13 @@ _PYPI = re.compile(
 )
 CLOUDS = frozenset({"s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci"})
 """Schemes of object stores."""
+
+_SECRETS = frozenset(
+    {"token", "access_token", "private_token", "auth_token", "key", "api_key", "apikey", "access_key", "secret", "client_secret"}
+    | {"password", "passwd", "pwd", "signature", "sig", "key-pair-id", "awsaccesskeyid", "googleaccessid", "x-oss-signature"}
+    | {"x-amz-signature", "x-amz-credential", "x-amz-security-token", "x-goog-signature", "x-goog-credential"}
+)
+"""Names that the parameters of an address have when they open what is otherwise closed."""
 
 _SHA256 = re.compile(r"sha256=([0-9A-Fa-f]{64})")
 _WILD = re.compile(r"[*?\[]")
@@ -105,13 +115,19 @@ def parse_source(text: str) -> Source:
     if text.startswith("pypi:"):
         return _parse_pypi(text)
     scheme, mark, _ = text.partition("://")
+    if mark:
+        _refuse_secrets(text)
     if mark and scheme in ("https", "http"):
         return _parse_web(text)
     if mark and scheme in CLOUDS:
         url, sha256 = _pinned(text)
         return Cloud(scheme, url, sha256)
+    if mark and scheme == "hf":
+        raise RegrowError(f"{text!r} is an address on the hub.", "Write `path: owner/name`, with revision and data_files beside it.")
     if mark:
         raise RegrowError(f"{text!r} has a scheme that is not known.", _FORMS)
+    if text in BUILDERS:
+        raise RegrowError(f"{text!r} is a format.", f"Name its files in data_files, or a source in place of it. {_FORMS}")
     if text.startswith(_LOCAL_STARTS) or is_glob(text) or PurePosixPath(text).suffix.lower() in FILE_SUFFIXES:
         return Local(text)
     if is_hub_id(text):
@@ -148,18 +164,38 @@ def _parse_web(text: str) -> Web:
     url, sha256 = _pinned(text)
     try:
         parts = urlsplit(url)
-        loopback, named = is_loopback(url), bool(parts.hostname and PurePosixPath(parts.path).name)
+        loopback, named = is_loopback(url), bool(parts.hostname and PurePosixPath(parts.path).name not in ("", "..", "."))
     except ValueError:
         raise RegrowError(f"{text!r} is not an address.", _FORMS) from None
     if parts.scheme == "http" and not loopback:
         raise RegrowError(f"{text!r} is not encrypted.", "Write https://; http:// is for this machine's own servers only.")
-    if parts.username or parts.password:
-        raise RegrowError(
-            f"{parts.hostname}: the address holds a login.", "Passwords do not belong in params.yaml: download the file by hand."
-        )
     if not named:
         raise RegrowError(f"{text!r} names no file.", "Write the address of one file: https://HOST/rows.jsonl#sha256=HEX.")
     return Web(url, sha256)
+
+
+def _refuse_secrets(text: str) -> None:
+    """params.yaml is shared, and what it names is kept in manifests: neither may hold what opens a door."""
+    address, _, query = text.partition("://")[2].partition("?")
+    login, at, host = address.partition("/")[0].rpartition("@")
+    given = [pair.partition("=")[0] for pair in re.split("[&;#]", query)]
+    found = next((name for name in given if name.lower() in _SECRETS), None)
+    if at and (":" in login or text.startswith("http")):
+        found = "a login"
+    if found is not None:
+        raise RegrowError(
+            f"{host}: the address holds {found}.",
+            "What opens a door does not belong in params.yaml: download the file by hand, or name its bucket (s3://, gs://, az://), "
+            "whose credentials come from your environment.",
+        )
+
+
+def without_secrets(text: str) -> str:
+    """A message in which addresses show neither logins nor the values of parameters that are secret."""
+    text = re.sub(r"((?<=http://)|(?<=https://)|(?<=://)(?=[^\s/@\"']*:))[^\s/@\"']+@", "(not shown)@", text)
+    return re.sub(
+        r"([?&;#]([^=&;\s]+)=)[^&;#\s\"']+", lambda found: f"{found[1]}(not shown)" if found[2].lower() in _SECRETS else found[0], text
+    )
 
 
 def _pinned(text: str) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline.errors import RegrowError
 
 _NAME = r"\w+(?:\.\w+)*"
-_BOUND = r"(-?[\d_]+)?(%)?"
+_BOUND = r"(-?[0-9]{1,3}(?:_?[0-9]{1,3}){0,5})?(%)?"
 _SLICE = re.compile(rf"(?P<name>{_NAME})(?:\[{_BOUND}:{_BOUND}\])?(?:\((?P<rounding>[^)]*)\))?")
 _EVERY = "pct1_dropremainder"
 _ROUNDINGS = (None, "closest", _EVERY)

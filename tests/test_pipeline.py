@@ -115,9 +115,9 @@ def test_the_artifacts_are_what_they_say(clone: Clone) -> None:
 
 def test_nothing_runs_a_second_time(clone: Clone) -> None:
     before = (clone.root / "dvc.lock").read_bytes()
-    assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
+    assert stages_run(clone.run("dvc", "repro")) == []
     assert (clone.root / "dvc.lock").read_bytes() == before
-    assert "up to date" in clone.run("dvc", "status")
+    assert clone.run("dvc", "status").split() == ["configure:", "always", "changed"]
 
 
 TEN_OPTIONS = {
@@ -265,6 +265,6 @@ def test_a_problem_is_one_message_and_exit_code_2(clone: Clone, changes: dict[st
 
 def test_a_stage_alone_goes_through_dvc(clone: Clone) -> None:
     assert stages_run(clone.run("regrow", "dedupe", "--force")) == ["dedupe"]
-    assert "up to date" in clone.run("dvc", "status")
+    assert clone.run("dvc", "status").split() == ["configure:", "always", "changed"]
     refused = clone.run(sys.executable, "-m", "pipeline", "run", "dedupe", code=2)
     assert "regrow dedupe" in refused

@@ -48,9 +48,8 @@ def picture(opened: Opened) -> str:
     Of a row with two answers, the chosen one is looked at.
     """
     table = opened.table
-    trained = np.array([np.count_nonzero(table.mask(row)) for row in range(len(table))], np.int64)
     groups, labels = _groups(opened)
-    shares = 100 * trained / np.maximum(table.lengths, 1)
+    shares = 100 * table.trained / np.maximum(table.lengths, 1)
     plots = [_by_length(table.lengths, groups, len(labels)), _by_share(shares, groups, len(labels))] if len(table) else []
     return "\n".join(_document(plots, labels, _says(table.lengths, shares)))
 

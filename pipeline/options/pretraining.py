@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from pipeline.data_files import DataFiles
 from pipeline.options.datasets import DatasetFormat, FetchedDataset
 from pipeline.options.row_format import RowFormat
 from pipeline.options.schema import Group, not_yet, option, refused, renamed
@@ -26,7 +27,11 @@ class PretrainingEntry(FetchedDataset, PretrainingFormat):
     path: str = option(..., "A hub dataset id, a local file, or any other source of `datasets.path`.", min_length=1)
     name: str | list[str] | None = option(None, "Configuration of a hub dataset or folder, or several of them.", min_length=1)
     split: str | None = option("train", "Split of the dataset, with a slice if wanted.")
-    data_files: str | list[str] | None = option(None, "Files of a folder or hub dataset to take, by name or pattern.")
+    data_files: DataFiles | None = option(
+        None,
+        "Files to take, by name or pattern, for each split if wanted: of a folder or hub dataset, or of the format in path.",
+        min_length=1,
+    )
     trust_remote_code: bool | None = refused(
         "Run code that comes with a hub dataset.", "rows are read from files, and scripts are never run", default=False
     )
@@ -82,8 +87,11 @@ class Streaming(Group):
     """Read by tokenize and pack."""
 
     streaming_multipack_buffer_size: int | None = not_yet("Rows that are packed together while streaming.", 10000, idle=(), ge=1)
-    pretraining_sample_concatenation: bool | None = not_yet(
-        "Join documents to rows of sequence_len, with an end token between them.", idle=()
+    pretraining_sample_concatenation: bool | None = refused(
+        "Join documents to rows of sequence_len, with an end token between them.",
+        "sample_packing joins documents, with an end after each, and no document sees another one",
+        "write `sample_packing: true`",
+        default=False,
     )
     pretrain_multipack_attn: bool | None = not_yet("Keep joined documents from attending to each other.", True, idle=())
     pretrain_multipack_buffer_size: int | None = renamed("streaming_multipack_buffer_size")

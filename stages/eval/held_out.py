@@ -69,8 +69,8 @@ def open_held_out(job: Job[EvalOptions]) -> HeldOut:
     tokens, sources = TokenTable(job.inputs["tokens"].path), job.inputs["tokens"].content["sources"]
     train, evaluation = (Bins.load(job.inputs["packed"].path / f"{split}.arrow") for split in ("train", "eval"))
     rows, unjudged = load_rows(tokens, evaluation)
-    trained = {tokens.digest[row] for row in train.row}
-    also_trained = sum(tokens.digest[row] in trained for row in evaluation.row)
+    trained = {tokens.digest[row].tobytes() for row in train.row}
+    also_trained = sum(tokens.digest[row].tobytes() in trained for row in evaluation.row)
     texts = job.options.eval.choices
     choices = resolve_choices(texts, rows, tokenizer, sources) if texts and rows else None
     return HeldOut(rows, unjudged, also_trained, choices, sources, tokenizer)

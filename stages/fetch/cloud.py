@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.errors import MissingExtra, RegrowError
-from pipeline.source import Cloud, glob_base
+from pipeline.source import Cloud, glob_base, without_secrets
 from stages.fetch.transfer import Answer, Ask, Interruption
 
 _CHUNK = 2**23
@@ -91,7 +91,7 @@ class Store:
             raise self._refused(error) from None
 
     def _refused(self, error: Exception) -> RegrowError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
         package = _PACKAGES[self._source.scheme][0]
         return RegrowError(
             f"{self._what} cannot be had: {reason}", f"Check the address, the network and the credentials that {package} looks for."

@@ -59,6 +59,8 @@ def arrow_rows(path: Path, label: str) -> Iterator[NumberedLine]:
 def _numbered(batches: Iterator[Any]) -> Iterator[NumberedLine]:
     number = 0
     for batch in batches:
+        if len(set(batch.schema.names)) < len(batch.schema.names):
+            raise ValueError("two columns have the same name")
         step = _rows_per_batch(batch.nbytes, batch.num_rows)
         for start in range(0, batch.num_rows, step):
             for row in batch.slice(start, step).to_pylist(maps_as_pydicts="lossy"):
@@ -77,7 +79,7 @@ def _explained(label: str, format_name: str) -> Iterator[None]:
 
     try:
         yield
-    except (ArrowException, OSError, TypeError, ValueError, KeyError) as error:
+    except (ArrowException, OSError, TypeError, ValueError, KeyError, OverflowError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise RegrowError(
             f"{label} cannot be read as {format_name}: {reason}.", "Download or write it again; its rows must hold JSON-like values."

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import RegrowError
 from stages.fetch.columns import arrow_rows, parquet_count, parquet_rows
 from stages.fetch.json_rows import NumberedLine, is_lines, item_rows, line_rows
-from stages.fetch.packed import bare_name, unpacked
+from stages.fetch.packed import bare_name, compression, unpacked
 from stages.fetch.text_rows import csv_rows, text_rows
 
 Reader = Callable[[Path, str], Iterator[NumberedLine]]
@@ -38,6 +38,7 @@ WORKS = (
 
 # First bytes of what is often named like something else. (An Arrow stream has no magic of its own.)
 _OTHERS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"SQLite": "sqlite"}
+_NO_ROWS = {b"version https://git-lfs": "a Git LFS pointer", b"<!doctype html": "a web page", b"<html": "a web page"}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _TEXTS = frozenset({"json", "jsonl", "csv", "text"})
 
@@ -91,10 +92,13 @@ def open_rows(path: Path, name: str, ds_type: str | None, label: str, scratch: P
 
 def _check_start(path: Path, kind: str, label: str) -> None:
     with path.open("rb") as stream:
-        start = stream.read(8)
-    if kind in _TEXTS and start.startswith(_UTF_16):
-        raise RegrowError(f"{label} is UTF-16 text.", "Save it as UTF-8.")
-    found = next((other for magic, other in _OTHERS.items() if start.startswith(magic)), kind)
+        start = stream.read(32)
+    found = compression(start) or next((other for magic, other in _OTHERS.items() if start.startswith(magic)), kind)
+    for magic, what in _NO_ROWS.items():
+        if start.lower().startswith(magic):
+            raise RegrowError(f"{label} is {what} and not {kind}.", "Download the file itself; in a Git clone, run `git lfs pull`.")
+    if kind in _TEXTS and found == kind and (start.startswith(_UTF_16) or b"\0" in start):
+        raise RegrowError(f"{label} is UTF-16 text, or no text.", "Save it as UTF-8.")
     if found != kind:
         remedy = f"Write `ds_type: {found}`, or name the file so." if found in _READERS else WORKS
         raise RegrowError(f"{label} is read as {kind}, and it is a {found} file.", remedy)

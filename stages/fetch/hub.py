@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pipeline.digest import digest_file
 from pipeline.errors import RegrowError
 from pipeline.progress import Progress, Task
+from pipeline.source import without_secrets
 from stages.fetch.transfer import Interruption, again
 
 _TIMEOUT = 10.0
@@ -152,7 +153,7 @@ def _explained(what: str) -> Iterator[None]:
         remedy = "Run `hf auth login` or set HF_TOKEN, or remove hf_use_auth_token."
         raise RegrowError(f"{what}: hf_use_auth_token is true, and no token is stored here.", remedy) from None
     except (client_error, OSError, errors.HFValidationError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
         if _may_pass(error):
             raise Interruption(reason) from None
         raise RegrowError(f"{what} cannot be had: {reason}", _NO_NETWORK) from None

@@ -133,7 +133,7 @@ class _Items:
 
 
 def _reason(error: ValueError) -> str:
-    return error.msg[0].lower() + error.msg[1:] if isinstance(error, json.JSONDecodeError) else str(error)
+    return error.msg[0].lower() + error.msg[1:] if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
 
 
 def _too_long(label: str, number: int) -> RegrowError:

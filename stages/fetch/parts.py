@@ -9,8 +9,9 @@ from pipeline.errors import RegrowError
 from pipeline.options.datasets import FetchedDataset
 from pipeline.source import is_glob
 from pipeline.splits import Slice, parse_split
+from stages.fetch.folder import Folder, Layout
 from stages.fetch.json_rows import NumberedLine
-from stages.fetch.layout import Folder, Layout, lay_out, named_one_by_one
+from stages.fetch.layout import ONLY, lay_out, named_one_by_one
 
 Count = Callable[[str], int]
 """Rows of a file, by its name."""
@@ -56,13 +57,11 @@ def layout_of(entry: FetchedDataset, configuration: str | None, folder: Folder, 
     Raises:
         RegrowError: what `name` or `data_files` ask for is not there, or nothing is.
     """
-    if entry.data_files:
-        patterns = [entry.data_files] if isinstance(entry.data_files, str) else entry.data_files
-        start = entry.path.rstrip("/") + "/"  # Axolotl takes data_files of a local folder from where it is started
-        return named_one_by_one(folder, [pattern.removeprefix(start) for pattern in patterns], option)
+    if entry.data_files is not None:
+        return named_one_by_one(folder, entry.data_files, entry.path, option)
     if not is_glob(entry.path) and not _is_file(entry.path, folder.names):
         return lay_out(folder, configuration, entry.ds_type)
-    if configuration is not None:
+    if configuration not in (None, ONLY):
         raise RegrowError(f"{option}.name is {configuration!r}, and {folder.label} is no folder.", f"Remove {option}.name.")
     return Layout({"train": folder.names}, told=False)
 
@@ -97,6 +96,8 @@ def _default(layout: Layout, default: str, option: str) -> str:
         return default
     if not layout.told:
         return "train"
+    if not layout.splits:
+        raise RegrowError(f"{option} has no files of rows.", f"Name them in {option}.data_files.")
     raise RegrowError(f"{option} has the splits {', '.join(layout.splits)} and no {default}.", f"Choose with {option}.split.")
 
 

@@ -8,12 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.artifact import Draft
+from pipeline.data_files import is_builder
 from pipeline.errors import RegrowError
 from pipeline.options.datasets import FetchedDataset
 from pipeline.options.views import FetchOptions
+from stages.fetch.folder import Folder, Layout
 from stages.fetch.formats import RowFile, open_rows
-from stages.fetch.layout import Folder, Layout
 from stages.fetch.locate import Locator, Wanted, listed
+from stages.fetch.named import open_named
 from stages.fetch.parts import Part, layout_of, parts_of, unused
 from stages.fetch.selection import is_random, random_part
 from stages.fetch.writing import Budget, RowWriter, Written
@@ -39,7 +41,14 @@ class _Rows:
     ) -> None:
         self._entry, self._option, self._split, self._options, self._locator = entry, option, split, options, locator
         self._label = f"{option}.path {entry.path!r}"
-        self._source = locator.open(Wanted(f"{option}.path", slot, entry.path, "dataset", entry.revision, f"{option}.revision"))
+        wanted = Wanted(f"{option}.path", slot, entry.path, "dataset", entry.revision, f"{option}.revision")
+        self._layout: Layout | None = None
+        self._format: str | None = entry.ds_type
+        if entry.data_files is not None and is_builder(entry.path, entry.data_files):
+            self._format = entry.path
+            self._source, self._layout = open_named(entry.data_files, wanted, locator)
+        else:
+            self._source = locator.open(wanted)
         self._writer = RowWriter(folder, slot, locator.progress)
         self._budget = Budget.of(options) if split == "train" else None
 
@@ -54,7 +63,8 @@ class _Rows:
         return sources
 
     def _configuration(self, name: str | None) -> Iterator[dict[str, Any]]:
-        layout = layout_of(self._entry, name, Folder(self._source.names, self._source.path, self._label), self._option)
+        folder = Folder(self._source.names, self._source.path, self._label)
+        layout = self._layout or layout_of(self._entry, name, folder, self._option)
         parts = parts_of(self._entry, layout, self._split, self._count, self._option)
         self._tell_unused(layout)
         flags = self._flags(parts)
@@ -82,7 +92,7 @@ class _Rows:
 
     def _open(self, name: str) -> RowFile:
         label = self._label if name == PurePosixPath(self._entry.path).name else f"{self._label} ({name})"
-        return open_rows(self._source.path(name), name, self._entry.ds_type, label, self._locator.scratch / "unpacked")
+        return open_rows(self._source.path(name), name, self._format, label, self._locator.scratch / "unpacked")
 
     def _count(self, name: str) -> int:
         return self._open(name).count()

@@ -78,16 +78,16 @@ def _receive_once(ask: Ask, target: Path, what: str, progress: Progress) -> None
     part, version_file = target.with_name(target.name + ".part"), target.with_name(target.name + ".version")
     version = version_file.read_text(encoding="utf-8") if version_file.exists() else None
     have = part.stat().st_size if version is not None and part.exists() else 0
-    with ask(have, version) as answer:
-        _note(version_file, answer.version)
-        with part.open("r+b" if answer.start else "wb") as copy, progress.task(what, total=answer.total, unit="bytes") as task:
-            copy.seek(answer.start)
-            copy.truncate()
+    with ask(have, version) as answer, part.open("r+b" if answer.start else "wb") as copy:
+        copy.seek(answer.start)
+        copy.truncate()
+        _note(version_file, answer.version)  # after the old version's bytes are gone: a kill between must not leave them under its name
+        with progress.task(what, total=answer.total, unit="bytes") as task:
             task.advance(answer.start)
             for chunk in answer.chunks:
                 _write(copy, chunk, what)
                 task.advance(len(chunk))
-            size = copy.tell()
+        size = copy.tell()
     if answer.total is not None and size < answer.total:
         raise Interruption(f"the connection ended after {size} of {answer.total} bytes")
     if answer.total is not None and size > answer.total:

@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
+from urllib.parse import quote
 
 from pipeline.errors import RegrowError
-from pipeline.source import Web, is_loopback
+from pipeline.source import Web, is_loopback, without_secrets
 from stages.fetch.transfer import Answer, Ask, Interruption
 
 _TIMEOUT = 30.0
 _CHUNK = 2**18
+_AS_WRITTEN = "%/:=&?~#+!$,;'@()*[]"
+"""Characters of an address that are not escaped: people paste names with spaces and accents."""
+
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LOCKED = frozenset({401, 403, 407})
 
@@ -30,13 +34,13 @@ def ask_web(source: Web, option: str) -> Ask:
     def ask(offset: int, version: str | None) -> Iterator[Answer]:
         part = {"Range": f"bytes={offset}-", "If-Range": version} if offset and version else {}
         with _explained(what), _open(opener, source.url, part) as response:
-            yield _answer(response, offset)
+            yield _answer(response, offset, what)
 
     return ask
 
 
 def _open(opener: urllib.request.OpenerDirector, url: str, part: dict[str, str]) -> Any:
-    request = urllib.request.Request(url, headers={"User-Agent": "regrow", "Accept-Encoding": "identity", **part})
+    request = urllib.request.Request(quote(url, safe=_AS_WRITTEN), headers={"User-Agent": "regrow", "Accept-Encoding": "identity", **part})
     try:
         return opener.open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -46,11 +50,13 @@ def _open(opener: urllib.request.OpenerDirector, url: str, part: dict[str, str])
         return _open(opener, url, {})
 
 
-def _answer(response: Any, offset: int) -> Answer:
+def _answer(response: Any, offset: int, what: str) -> Answer:
     headers = response.headers
+    if (packed := (headers["Content-Encoding"] or "").lower()) not in ("", "identity", "gzip", "x-gzip"):  # gzip is told by its bytes
+        raise RegrowError(f"{what} comes packed as {packed}.", "Download it by hand, and name the file.")
     length = int(headers["Content-Length"]) if (headers["Content-Length"] or "").isdigit() else None
-    start = offset if response.status == 206 and (headers["Content-Range"] or "").startswith(f"bytes {offset}-") else 0
-    if response.status == 206 and start != offset:
+    start = offset if response.status == 206 else 0
+    if response.status == 206 and not (headers["Content-Range"] or "").startswith(f"bytes {offset}-"):
         raise Interruption("another part of the file was sent than was asked for")
     return Answer(start, None if length is None else start + length, _version(headers), iter(lambda: response.read(_CHUNK), b""))
 
@@ -71,7 +77,9 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not newurl.startswith("https://") and not (is_loopback(newurl) and is_loopback(req.full_url)):
-            raise RegrowError(f"{self._what} leads to {newurl}, which is not https.", "Name an address that stays encrypted.")
+            raise RegrowError(
+                f"{self._what} leads to {without_secrets(newurl)}, which is not https.", "Name an address that stays encrypted."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -86,11 +94,14 @@ def _explained(what: str) -> Iterator[None]:
             raise RegrowError(
                 f"{what} is not open to everybody: {error.code} {error.reason}.", "Download it by hand, and name the file."
             ) from None
-        raise RegrowError(f"{what} is not there: {error.code} {error.reason}.", "Correct the address.") from None
+        reason = " ".join(str(error.reason).split())
+        raise RegrowError(f"{what} is not there: {error.code} {reason}.", "Correct the address.") from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             remedy = "Trust its certificate on this machine (SSL_CERT_FILE), or download the file by hand."
             raise RegrowError(f"{what}: {error.reason.verify_message}.", remedy) from None
         raise Interruption(f"the server cannot be reached ({error.reason})") from None
     except (OSError, HTTPException) as error:
-        raise Interruption(f"the connection broke ({error or type(error).__name__})") from None
+        raise Interruption(f"the connection broke ({' '.join(str(error).split()) or type(error).__name__})") from None
+    except ValueError as error:
+        raise RegrowError(f"{what} leads to an address that is none: {error}.", "Name another.") from None

@@ -65,11 +65,7 @@ def _plan(spans: Spans, bins: np.ndarray) -> Bins:
 
 
 def _statistics(bins: Bins, tokens: TokenTable, capacity: int) -> dict[str, Any]:
-    total = int(bins.length.sum())
-    trained = sum(
-        int(tokens.mask(int(row))[start : start + length].sum())
-        for row, start, length in zip(bins.row, bins.start, bins.length, strict=True)
-    )
+    total, trained = int(bins.length.sum()), int(tokens.count_trained(bins.row, bins.start, bins.length).sum())
     return {
         "bins": len(bins),
         "rows": len(bins.row),

@@ -110,7 +110,7 @@ class _LengthPolicy:
     def __init__(self, options: PackOptions, tokens: TokenTable, sources: Sequence[Mapping[str, Any]]) -> None:
         self._options, self._tokens, self._sources = options, tokens, sources
         self._sliced = np.asarray([source.get("type") in _SLICED_TYPES for source in sources], bool)[tokens.source]
-        self.lengths = _lengths(tokens)
+        self.lengths = tokens.longest.copy()
         self.dropped: dict[str, int] = {}
         self.truncated = {"rows": 0, "tokens": 0}
 
@@ -126,15 +126,14 @@ class _LengthPolicy:
         self.truncated["rows"] += int(long.sum())
         self.truncated["tokens"] += int((self.lengths[rows[long]] - limit).sum())
         self.lengths[rows[long]] = limit
-        trains = np.asarray([bool(self._tokens.mask(int(row))[:limit].any()) for row in rows[long]], bool)
         kept = np.ones(len(rows), bool)
-        kept[long] = trains
+        kept[long] = [self._trains(row, limit) for row in rows[long].tolist()]
         return self._keep(rows, kept, f"nothing trained within {option}")
 
     def _keep(self, rows: np.ndarray, keep: np.ndarray, otherwise: str) -> np.ndarray:
         if left_out := int((~keep).sum()):
             self.dropped[otherwise] = self.dropped.get(otherwise, 0) + left_out
-        return rows[keep]
+        return np.asarray(rows[keep])
 
     def _too_long(self, rows: np.ndarray, limit: int, option: str) -> RegrowError:
         row = int(rows[0])
@@ -153,18 +152,14 @@ class _LengthPolicy:
         start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * limit
         spans = Spans(row, start, np.minimum(np.repeat(own, counts) - start, limit))
         keep = spans.length >= min(self._options.min_sample_len, limit)
-        for index in np.flatnonzero(np.repeat(counts > 1, counts)):
-            first = int(spans.start[index])
-            keep[index] &= bool(self._tokens.mask(int(spans.row[index]))[first : first + int(spans.length[index])].any())
+        parts = np.flatnonzero(np.repeat(counts > 1, counts))
+        keep[parts] &= self._tokens.count_trained(spans.row[parts], spans.start[parts], spans.length[parts]) > 0
         return spans.take(keep)
 
-
-def _lengths(tokens: TokenTable) -> np.ndarray:
-    """Tokens int64 ``[rows]`` of each row; of its longer answer where there are two."""
-    if not tokens.paired:
-        return tokens.lengths.copy()
-    rejected = [len(tokens.rejected_ids(row)) for row in range(len(tokens))]
-    return np.asarray(np.maximum(tokens.lengths, rejected), np.int64)
+    def _trains(self, row: int, limit: int) -> bool:
+        """Whether something is trained before ``limit``: of both answers where there are two, or there is nothing to compare."""
+        both = not self._tokens.paired or bool(self._tokens.rejected_mask(row)[:limit].any())
+        return both and bool(self._tokens.mask(row)[:limit].any())
 
 
 def _held_out(options: PackOptions, rows: int) -> int:

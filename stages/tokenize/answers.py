@@ -13,6 +13,7 @@ from stages.tokenize.formats import Surroundings
 from stages.tokenize.messages import Message, MessageReader
 from stages.tokenize.pairs import Texts
 from stages.tokenize.template import ChatTemplate
+from stages.tokenize.traced import turn_of
 
 Read = Callable[[Row], tuple[Texts, ...]]
 _MESSAGES = "messages"
@@ -51,13 +52,13 @@ class Renderer:
     def _behind(self, prompt: str, messages: Sequence[Message]) -> str:
         """What the template prints of the last message. Some print the prompt otherwise once it is answered (a system text that
         only the last question gets, an empty thought): then it is looked for behind its question alone, and at last by its place."""
-        whole = self.template.render(messages)
+        whole = self.template.render(messages, add_generation_prompt=False)
         if whole.startswith(prompt):
             return str.__str__(whole)[len(prompt) :]
-        short, opening = self.template.render(messages[-2:]), self._prompt(messages[-2:])
+        short, opening = self.template.render(messages[-2:], add_generation_prompt=False), self._prompt(messages[-2:])
         if short.startswith(opening):
             return str.__str__(short)[len(opening) :]
-        start = next((span[0] for span in whole.spans if span[2] == len(messages) - 1), None)
+        start = next((span[0] for span in whole.spans if turn_of(span[2]) == len(messages) - 1), None)
         if start is None:
             raise BadRow("the chat template changes or leaves out the answer")
         return str.__str__(whole)[start:]

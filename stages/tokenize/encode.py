@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from pipeline.errors import RegrowError
 from pipeline.tokens import Pair
@@ -26,16 +25,19 @@ class Encoder:
     """
 
     def __init__(self, folder: Path, engine: Name) -> None:
-        path = folder / "tokenizer.json"
-        self._engine = open_engine(path, engine)
-        tokenizer = Tokenizer.from_file(str(path))
-        self._prefix = _added_prefix(tokenizer)
-        self.vocab_size = int(tokenizer.get_vocab_size(with_added_tokens=True))
+        self._engine = open_engine(folder / "tokenizer.json", engine)
+        reference = self._engine.reference
+        self._prefix, self.vocab_size = reference.prefix, reference.vocab_size
         self.special_tokens, self.chat_template = _read_config(folder)
         if "eos_token" not in self.special_tokens:
             raise RegrowError("The tokenizer has no end-of-sequence token.", "Set special_tokens: {eos_token: ...} to one of its tokens.")
         self.eos = self.special_tokens["eos_token"]
-        self._eos_id = tokenizer.token_to_id(self.eos)
+        self._eos_id = reference.token_id(self.eos)
+        if self._eos_id is None:
+            raise RegrowError(
+                f"The tokenizer's end-of-sequence token {self.eos!r} is none of its tokens.",
+                "Set special_tokens: {eos_token: ...} to one that it has.",
+            )
 
     def encode(self, examples: Sequence[Example]) -> list[Pair]:
         """Ids int64 and mask uint8 of each example, in order."""
@@ -60,13 +62,6 @@ class Encoder:
         trained = int(bool(first) and first[0][0] == 0)
         around = np.concatenate([[trained] * len(before), mask, [1] * len(after)]).astype(np.uint8)
         return np.concatenate([before, ids, after]).astype(np.int64), around
-
-
-def _added_prefix(tokenizer: Tokenizer) -> list[int]:
-    """What the tokenizer puts in front of a text by itself (a beginning-of-sequence token, or nothing)."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    full = tokenizer.encode("a", add_special_tokens=True).ids
-    return list(full[: full.index(bare[0])]) if bare and bare[0] in full else []
 
 
 def as_pair(tokenized: Tokenized) -> Pair:

@@ -9,7 +9,7 @@ from pipeline.options.dataset_types import UNSTYLED
 from pipeline.options.datasets import DatasetFormat
 from stages.tokenize.columns import Fill, columns_of, filled, list_field, optional_text
 from stages.tokenize.example import BadRow, Example, Format, Piece, Row, text_field
-from stages.tokenize.prompts import INSTRUCT_TYPES, REFLECTION, REFLECTIONS, STYLES, InstructType, Preamble, Style
+from stages.tokenize.prompts import INSTRUCT_TYPES, REFLECTIONS, STYLES, InstructType, Preamble, Style
 
 Prompt = Callable[[str, str, str], str]
 """From system text, instruction and input to the prompt."""
@@ -62,15 +62,17 @@ def answered(prompt: str, answer: str, eos: str, train_on_inputs: bool, *, ends:
 
 
 def reflection_format(entry: DatasetFormat, train_on_inputs: bool) -> Format:
-    """An answer, thoughts about it and a better answer, all trained. Prompt and answer are one text, tokenized as one."""
-    style, text = REFLECTIONS[str(entry.type).partition(":")[2] or "instruct"]
-    prompt, columns, fill = prompt_of(style, REFLECTION), columns_of(text), filled(text)
+    """An answer, thoughts about it and a better answer, all trained. Prompt and answer are one text, tokenized as one.
+
+    An empty first answer is one to be corrected; without a correction there is nothing to learn.
+    """
+    style, preamble, text = REFLECTIONS[str(entry.type).partition(":")[2]]
+    prompt, fill = prompt_of(style, preamble), filled(text)
 
     def reflection(row: Row) -> Example:
         before = prompt("", text_field(row, "instruction"), optional_text(row, "input"))
-        empty = [column for column in columns if not optional_text(row, column)]
-        if empty:
-            raise BadRow(f"column {empty[0]!r} is {'empty' if empty[0] in row else 'missing'}")
+        if not text_field(row, "corrected"):
+            raise BadRow("column 'corrected' is empty")
         whole = before + fill(row)
         return Example((Piece(whole, ((0 if train_on_inputs else len(before), len(whole)),)),), bos=True, eos=True)
 

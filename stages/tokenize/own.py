@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.errors import RegrowError
 from pipeline.options.dataset_types import TYPES, Kind, nearest
 from pipeline.options.datasets import DatasetFormat
 from pipeline.options.views import TokenizeOptions
-from stages.tokenize.example import BadRow, Format, Row, Tokenized
+from stages.tokenize.example import BadRow, Format, Made, Row, Tokenized
 from stages.tokenize.ready import tokenized
 
 RowFunction = Callable[[dict[str, Any]], dict[str, Any]]
@@ -44,8 +44,7 @@ def own_format(name: str, entry: DatasetFormat, options: TokenizeOptions, tokeni
     """
     found = _find(name, "text")
     if callable(found) and not getattr(found, "__name__", "").startswith("load"):
-        made, into_messages = _checked(found, name), chat()
-        return lambda row: into_messages(made(dict(row)))
+        return _Prepared(_checked(found, name), chat())
     load = found if callable(found) else getattr(found, "load", None)
     if load is None:
         raise RegrowError(
@@ -53,6 +52,21 @@ def own_format(name: str, entry: DatasetFormat, options: TokenizeOptions, tokeni
             "Name one of its functions instead: it is called with each row and returns a row with `messages`.",
         )
     return _strategy(load, name, entry, options, tokenizer)
+
+
+class _Prepared:
+    """A format for rows that a function has changed before.
+
+    Attributes:
+        warnings: those of the format.
+    """
+
+    def __init__(self, prepare: RowFunction, format_row: Format) -> None:
+        self._prepare, self._format = prepare, format_row
+        self.warnings: Sequence[str] = getattr(format_row, "warnings", ())
+
+    def __call__(self, row: Row) -> Made:
+        return self._format(self._prepare(dict(row)))
 
 
 def own_pairs(name: str, options: TokenizeOptions, kind: Kind) -> RowFunction:
@@ -126,7 +140,7 @@ def _strategy(load: Callable[..., Any], name: str, entry: DatasetFormat, options
     def own(row: Row) -> Tokenized:
         try:
             made = strategy.tokenize_prompt(dict(row))
-            labels, ids = list(made["labels"]), list(made["input_ids"])
+            labels, ids = [int(label) for label in made["labels"]], [int(token) for token in made["input_ids"]]
         except Exception as error:
             raise BadRow(f"{name} raises {type(error).__name__}: {error}") from error
         if len(labels) != len(ids):

@@ -207,18 +207,16 @@ _REFLECT = (
     "Look for flawed reasoning, faulty logic, or other mistakes in the method. Finally, generate a final response and method for the user "
     "with the Assistant abstract and Reflection analysis as augmentations to the generation\n\n"
 )
-REFLECTION: Preamble = (
+_REFLECTION: Preamble = (
     f"Below is an instruction that describes a task, paired with an input that provides further context. {_REFLECT}",
     f"Below is an instruction that describes a task. {_REFLECT}",
 )
-REFLECTIONS = {
-    "instruct": (
-        replace(STYLES["instruct"], system="{system}"),
-        "### Thought:\n{output}\n\n### Agent Reflection:\n{reflection}\n\n### Final Response:\n{corrected}",
-    ),
-    "chat": (
-        replace(STYLES["chat"], system="{system}"),
-        "\nTHOUGHT: {output}\nASSISTANT REFLECTION: {reflection}\nASSISTANT:{corrected}",
-    ),
+_THOUGHT = "### Thought:\n{output}\n\n### Agent Reflection:\n{reflection}\n\n### Final Response:\n{corrected}"
+_THOUGHT_CHAT = "\nTHOUGHT: {output}\nASSISTANT REFLECTION: {reflection}\nASSISTANT:{corrected}"
+
+REFLECTIONS: dict[str, tuple[Style, Preamble, str]] = {
+    "": (STYLES["instruct"], _NONE, _THOUGHT),
+    "instruct": (replace(STYLES["instruct"], system="{system}"), _REFLECTION, _THOUGHT),
+    "chat": (replace(STYLES["chat"], system="{system}"), _REFLECTION, _THOUGHT_CHAT),
 }
-"""Styles of the type reflection: the prompt's, and the answer."""
+"""Styles of the type reflection, the first where it names none: the prompt's, its preamble, and the answer."""

@@ -115,19 +115,22 @@ class ChatTemplate:
         self.text = text
         self.words = frozenset(re.findall(r"\w+", text))
         self.knows_null = _ASKS_FOR_NONE.search(text) is not None
-        self._variables = {"tools": None, "documents": None, **special_tokens, **(variables or {})}
+        self._variables = {"tools": None, "documents": None, "add_generation_prompt": False, **special_tokens, **(variables or {})}
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None, *, add_generation_prompt: bool = False
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None, *, add_generation_prompt: bool | None = None
     ) -> Traced:
         """The conversation as one text that knows which characters come from which message.
 
         Contents that are plain text are traced here; others, and reasoning, where they were made into :class:`Traced`.
+        ``add_generation_prompt``: as the variables say where it is not given, which is mostly not.
 
         Raises:
             BadRow: the template refuses the conversation.
         """
-        values = {**self._variables, "messages": _traced(messages), "add_generation_prompt": add_generation_prompt}
+        values = {**self._variables, "messages": _traced(messages)}
+        if add_generation_prompt is not None:
+            values["add_generation_prompt"] = add_generation_prompt
         if tools:
             values["tools"] = tools
         try:

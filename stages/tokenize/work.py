@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from pipeline.options.datasets import DatasetFormat
 from pipeline.options.views import TokenizeOptions
+from pipeline.process import die_with_parent
 from pipeline.tokens import TokenRows, id_dtype
 from stages.tokenize.blocks import Block
 from stages.tokenize.cache import BlockCache, Tokens
@@ -83,15 +85,15 @@ def tokenize_block(raw: bytes, format_row: Format, encoder: Encoder) -> Tokens:
     encoded = iter(encoder.encode([example for _, row in made for example in _examples(row)]))
     rows, rejected = TokenRows(id_dtype(encoder.vocab_size)), []
     for line, row in made:
+        if isinstance(row, Tokenized) and not all(0 <= token < encoder.vocab_size for token in row.input_ids):
+            row = BadRow(f"token ids from {min(row.input_ids)} to {max(row.input_ids)}; the tokenizer has {encoder.vocab_size}")
         if isinstance(row, BadRow):
             rejected.append((line, str(row).encode("utf-8", "backslashreplace").decode("utf-8")))  # it may quote the row
             continue
         ids, mask = as_pair(row) if isinstance(row, Tokenized) else next(encoded)
         other = next(encoded) if isinstance(row, Preference) else None
         labels = np.asarray(row.labels, np.int8) if isinstance(row, Example | Tokenized) and row.labels else None
-        if isinstance(row, Tokenized) and not (ids.min(initial=0) >= 0 and ids.max(initial=0) < encoder.vocab_size):
-            rejected.append((line, f"token ids from {ids.min()} to {ids.max()}; the tokenizer has {encoder.vocab_size}"))
-        elif not mask.any() or not (other is None or other[1].any()):
+        if not mask.any() or not (other is None or other[1].any()):
             rejected.append((line, "no trained token"))
         elif labels is not None and len(labels) not in (1, trained := int(mask.sum())):
             rejected.append((line, f"{len(labels)} labels for {trained} trained tokens"))
@@ -130,14 +132,10 @@ def _require_utf8(examples: Iterable[Example]) -> None:
 _worker: Worker | None = None
 
 
-def start(settings: dict[str, Any]) -> None:
+def start(settings: dict[str, Any], parent: int) -> None:
     """Begin a worker process: one thread each, and gone when its parent is."""
-    import os
-
-    from pipeline.process import die_with_parent
-
     global _worker
-    die_with_parent()
+    die_with_parent(parent)
     os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     _worker = Worker(**settings)
 

@@ -35,7 +35,8 @@ def test_nothing_is_removed_unless_asked(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40))
 def test_every_content_stays_exactly_once_and_on_the_evaluation_side_if_it_is_there(rows: list[tuple[int, bool]]) -> None:
     digests = [digest_row(np.array([value]), np.array([1])) for value, _ in rows]
-    index = find_duplicates(digests, [evaluation for _, evaluation in rows])
+    numbers = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+    index = find_duplicates(numbers, np.asarray([evaluation for _, evaluation in rows], bool))
     kept = [rows[i] for i in np.flatnonzero(index.keep)]
     assert sorted(value for value, _ in kept) == sorted({value for value, _ in rows})
     assert {value for value, evaluation in kept if evaluation} == {value for value, evaluation in rows if evaluation}

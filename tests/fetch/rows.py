@@ -13,7 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.artifact import Draft
+from pipeline.configure import link_all
+from pipeline.local_files import local_files
+from pipeline.options.recipe import load_recipe
 from pipeline.options.views import FetchOptions
+from pipeline.project import Project
 from stages.fetch.locate import Locator
 from stages.fetch.rows import write_rows
 from tests.fetch.made import Heard, link
@@ -89,3 +93,17 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def fetch_project(root: Path, *entries: Mapping[str, Any], **options: Any) -> Fetched:
+    """Fetch the datasets of a params.yaml at ``root``, checked and linked by what `configure` does."""
+    text = json.dumps(
+        {"base_model": "owner/name", "learning_rate": 1.0, **({"datasets": entries} if entries else {}), **options}, default=str
+    )
+    (root / "params.yaml").write_text(text, encoding="utf-8")
+    project, recipe = Project(root), load_recipe(root / "params.yaml", data_only=True)
+    link_all(project.sources, local_files(project, recipe))
+    place = root / ".regrow" / f"fetch-{next(_numbers)}"
+    heard, draft = Heard(), Draft("raw", place / "raw")
+    write_rows(recipe.view(FetchOptions), Locator(project.sources, place / "scratch", heard), draft)
+    return Fetched(draft.path, draft.content["sources"], heard.lines)

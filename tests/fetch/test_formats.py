@@ -61,7 +61,7 @@ def test_the_same_rows_are_the_same_bytes_from_every_format(tmp_path: Path, name
     path = tmp_path / (name + packing)
     if packing:
         data = (tmp_path / name).read_bytes()
-        path.write_bytes(gzip.compress(data) if packing == ".gz" else pa.Codec("zstd").compress(data, asbytes=True))
+        path.write_bytes(gzip.compress(data, mtime=0) if packing == ".gz" else pa.Codec("zstd").compress(data, asbytes=True))
     fetched = fetch_rows(tmp_path, path)
     assert fetched.raw == [(tmp_path / "expected.jsonl").read_bytes()]
     assert fetched.sources == [
@@ -191,13 +191,21 @@ def test_an_array_is_read_alike_whatever_the_chunks(tmp_path: Path, rows: list[d
 
 
 def _truncated_gzip() -> bytes:
-    return gzip.compress(b'{"a": 1}\n' * 5000)[:-9]
+    return gzip.compress(b'{"a": 1}\n' * 5000, mtime=0)[:-9]
 
 
 def _cut(kind: str, tmp_path: Path) -> bytes:
     path = tmp_path / f"whole.{kind}"
     {"parquet": write_parquet, "arrow": write_arrow}[kind](path, ROWS)
     return path.read_bytes()[:-40]
+
+
+def _far_future(folder: Path) -> bytes:
+    return write_arrow(folder / "years", pa.table({"a": pa.array([2**62], pa.timestamp("s"))})).read_bytes()
+
+
+def _same_names(folder: Path) -> bytes:
+    return write_parquet(folder / "names", pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -219,6 +227,13 @@ def _cut(kind: str, tmp_path: Path) -> bytes:
         ("quote.csv", b'a,b\n1,"2\n3,4\n', r"is not a CSV table at line 3: unexpected end of data"),
         ("latin.csv", b"a\n\xe9\n", "is not UTF-8 text"),
         ("utf16.jsonl", '{"a": 1}\n'.encode("utf-16"), "is UTF-16 text"),
+        ("utf16.csv", "a,b\n1,2\n".encode("utf-16-le"), "is UTF-16 text, or no text"),
+        ("digits.json", b'[{"a": 1' + b"0" * 5000 + b"}]", "at item 1: a number has too many digits"),
+        ("twice.jsonl.gz", gzip.compress(_truncated_gzip(), mtime=0), "it is a gzip file"),
+        ("pointer.txt", b"version https://git-lfs.github.com/spec/v1\noid", r"is a Git LFS pointer and not text\..*\n.*git lfs pull"),
+        ("login.jsonl", b"<!DOCTYPE HTML>\n<html>", "is a web page and not json"),
+        ("years.arrow", lambda folder: _far_future(folder), "cannot be read as Arrow: Python int too large"),
+        ("names.parquet", lambda folder: _same_names(folder), "cannot be read as Parquet: two columns have the same name"),
         ("cut.jsonl.gz", _truncated_gzip(), "cannot be unpacked as gzip: Truncated"),
         ("broken.json.zst", b"\x28\xb5\x2f\xfd rubbish", "cannot be unpacked as zstd"),
         ("cut.parquet", lambda folder: _cut("parquet", folder), "cannot be read as Parquet"),
@@ -242,6 +257,19 @@ def test_what_is_damaged_is_refused_by_name(tmp_path: Path, name: str, content: 
     assert caught.value.remedy and "\n" not in caught.value.message
 
 
+def test_zstd_may_begin_with_a_frame_that_says_nothing(tmp_path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(b'{"a":1}\n')
+    (tmp_path / "rows.jsonl.zst").write_bytes(b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + sink.getvalue().to_pybytes())
+    assert fetch_rows(tmp_path, tmp_path / "rows.jsonl.zst").raw == [b'{"a":1}\n']
+
+
+def test_long_digits_in_a_table_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n123456789012345678901234,1e5\n7,2\n")
+    assert fetch_rows(tmp_path, tmp_path / "rows.csv").rows == [{"a": "123456789012345678901234", "b": 1e5}, {"a": "7", "b": 2.0}]
+
+
 def test_ds_type_says_what_a_suffix_does_not(tmp_path: Path) -> None:
     (tmp_path / "rows.data").write_text("a\n1\n")
     assert fetch_rows(tmp_path, tmp_path / "rows.data", ds_type="csv").rows == [{"a": 1}]
@@ -250,7 +278,7 @@ def test_ds_type_says_what_a_suffix_does_not(tmp_path: Path) -> None:
 
 def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "_SMALL", 2**16)
-    (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 2**23))
+    (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 2**23, mtime=0))
     with pytest.raises(RegrowError, match=r"bomb\.jsonl\.gz' unpacks to more than 300 times its size"):
         fetch_rows(tmp_path, tmp_path / "bomb.jsonl.gz")
 

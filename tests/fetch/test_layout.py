@@ -77,6 +77,14 @@ def test_data_files_are_taken_in_their_order(tmp_path: Path) -> None:
     assert names(fetch_rows(tmp_path, root, data_files="**/*.jsonl")) == ["test.jsonl", "x/train.jsonl", "x/y/train.jsonl"]
     assert names(fetch_rows(tmp_path, root, data_files="x/")) == ["x/train.jsonl", "x/y/train.jsonl"]
     assert names(fetch_rows(tmp_path, root, data_files="./corpus/test.jsonl")) == ["test.jsonl"]
+    assert names(fetch_rows(tmp_path, root, data_files="**/[!t]*/train.jsonl")) == ["x/train.jsonl", "x/y/train.jsonl"]
+    write_lines(root / "x" / "[!t].jsonl", [{"n": "itself"}])
+    assert names(fetch_rows(tmp_path, root, data_files="x/[!t].jsonl")) == ["itself"]
+    for odd in ("[1.jsonl", "[]x]"):
+        write_lines(root / odd, [{"n": odd}])
+        assert names(fetch_rows(tmp_path, root, data_files=f"**/{odd}", ds_type="json")) == [odd]
+    with pytest.raises(RegrowError, match=r"datasets\[0\]\.data_files: '\[z-a\]' is no pattern"):
+        fetch_rows(tmp_path, root, data_files="[z-a]")
     with pytest.raises(RegrowError, match=r"datasets\[0\]\.data_files: no file matches 'c\*'.*\n.*test\.jsonl"):
         fetch_rows(tmp_path, root, data_files=["c*"])
 
@@ -111,6 +119,9 @@ def test_configurations_of_a_readme(tmp_path: Path) -> None:
         fetch_rows(tmp_path, root)
     with pytest.raises(RegrowError, match=r"has no configuration 'fr'.*\n.*en, de, plain"):
         fetch_rows(tmp_path, root, name="fr")
+    (root / "README.md").write_text(CARD.format(default="true\n  sep: ';'"))
+    with pytest.raises(RegrowError, match=r"its README\.md sets sep for reading the files.*\n.*refs/convert/parquet"):
+        fetch_rows(tmp_path, root)
 
 
 def test_folders_are_configurations_where_no_readme_says_otherwise(tmp_path: Path) -> None:
@@ -146,6 +157,31 @@ def test_saved_datasets(tmp_path: Path) -> None:
     (one / state["_data_files"][1]["filename"]).unlink()
     with pytest.raises(RegrowError, match=r"has no data-00001-of-00002\.arrow, which its state\.json names"):
         fetch_rows(tmp_path, one)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ('{"_data_files": null}', "does not name its files"),
+        ('{"_data_files": [{}]}', "does not name its files"),
+        ('{"_data_files": [{"filename": "../x.arrow"}]}', r"has no \.\./x\.arrow"),
+        ('{"_data_files": [], "_indices_data_files": [{"filename": "i.arrow"}]}', "holds a selection apart from its rows"),
+        ("[]", "is not a JSON object"),
+    ],
+)
+def test_a_saved_dataset_that_is_damaged_is_refused(tmp_path: Path, state: str, message: str) -> None:
+    with pytest.raises(RegrowError, match=message):
+        fetch_rows(tmp_path, folder(tmp_path, state__json=state))
+
+
+def test_default_is_the_configuration_of_a_source_without_any(tmp_path: Path) -> None:
+    root = folder(tmp_path, "train.jsonl")
+    assert names(fetch_rows(tmp_path, root, name="default")) == ["train.jsonl"]
+    assert names(fetch_rows(tmp_path, root / "train.jsonl", name="default")) == ["train.jsonl"]
+    with pytest.raises(RegrowError, match="has no configuration 'other'"):
+        fetch_rows(tmp_path, root, name="other")
+    with pytest.raises(RegrowError, match=r"dataset_dict\.json does not name its splits"):
+        fetch_rows(tmp_path, folder(tmp_path / "saved", dataset_dict__json="{}"))
 
 
 def test_a_folder_without_rows_lists_what_is_there(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configure import local_files
 from pipeline.errors import RegrowError
+from pipeline.local_files import local_files
 from pipeline.options.reading.source import parse
 from pipeline.options.recipe import check_source
 from pipeline.project import Project
@@ -26,6 +26,9 @@ def project(tmp_path: Path) -> Path:
     for name in ("data/mine/a.jsonl", "data/mine/b.jsonl", "data/mine/deep/c.jsonl", "data/mine/.d.jsonl", "data/mine/e.txt", "rows.jsonl"):
         write(tmp_path / name)
     write(tmp_path / "data" / "raw" / "train-00" / "00000.jsonl")
+    (tmp_path / "shipped").symlink_to("data/raw")
+    (tmp_path / "bytes").mkdir()
+    (tmp_path / "bytes" / "\udcff.jsonl").touch()
     return tmp_path
 
 
@@ -50,6 +53,17 @@ def test_a_new_file_is_noticed(project: Path) -> None:
     assert set(linked(project, "data/mine/*.jsonl")) - set(before) == {"train-00/new.jsonl"}
 
 
+def test_linked_folders_are_gone_through_once(project: Path) -> None:
+    mine = project / "data" / "mine"
+    write(project / "far" / "f.jsonl")
+    (mine / "far").symlink_to("../../far")
+    for number, place in enumerate((".", "..", "../../far", "/")):
+        (project / "far" / f"loop{number}").symlink_to(place)
+        (mine / f"loop{number}").symlink_to("loop0")
+    assert [name for name in linked(project, "data/mine/far")] == ["train-00/f.jsonl"]
+    assert linked(project, "data/mine") == [f"train-00/{name}" for name in ("a.jsonl", "b.jsonl", "deep/c.jsonl", "e.txt", "far/f.jsonl")]
+
+
 def test_a_name_that_looks_like_a_pattern_may_be_a_file(project: Path) -> None:
     write(project / "rows[1].jsonl")
     write(project / "rows1.jsonl")
@@ -66,7 +80,10 @@ def test_sources_elsewhere_are_not_looked_for_here(project: Path, path: str) -> 
     [
         ("data/mine/*.csv", r"datasets\[0\]\.path: 'data/mine/\*\.csv' matches no file"),
         ("none.jsonl", r"'none\.jsonl' does not exist"),
-        ("data/**/*.jsonl", r"matches .*00000\.jsonl, which regrow itself writes"),
+        ("data/**/*.jsonl", r"holds .*00000\.jsonl, which regrow itself writes"),
+        ("data", r"holds .*00000\.jsonl, which regrow itself writes"),
+        ("shipped/train-00", r"holds .*00000\.jsonl, which regrow itself writes"),
+        ("bytes", r"a file is named 'train-00/\\udcff\.jsonl', which is not UTF-8"),
         ("data/*/../../x.jsonl", "is no pattern"),
         (".", "is the project's folder"),
     ],

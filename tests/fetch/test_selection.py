@@ -49,7 +49,21 @@ def _bound(value: int | None, percent: bool) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "train[5]", "train[:x]", "train[1:2:3]", "train+", "a-b", "train[:101%]", "train[:5](closest)", "t(up)"]
+    "text",
+    [
+        "",
+        "train[5]",
+        "train[_:5]",
+        "train[1__0:]",
+        f"train[:{'9' * 5000}]",
+        "train[:x]",
+        "train[1:2:3]",
+        "train+",
+        "a-b",
+        "train[:101%]",
+        "train[:5](closest)",
+        "t(up)",
+    ],
 )
 def test_what_is_no_split_is_refused(text: str) -> None:
     with pytest.raises(RegrowError):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RegrowError
-from pipeline.source import Cloud, Hub, Local, PyPI, Web, glob_base, is_hub_id, parse_source
+from pipeline.source import Cloud, Hub, Local, PyPI, Web, glob_base, is_hub_id, parse_source, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ DIGEST = "ab" * 32
 
 
 def test_addresses_and_stores() -> None:
-    assert parse_source(f"https://a.b/c/rows.csv.gz?token=1#sha256={DIGEST.upper()}") == Web("https://a.b/c/rows.csv.gz?token=1", DIGEST)
-    assert Web("https://a.b/c/rows.csv.gz?token=1", None).name == "rows.csv.gz"
+    assert parse_source(f"https://a.b/c/rows.csv.gz?raw=1#sha256={DIGEST.upper()}") == Web("https://a.b/c/rows.csv.gz?raw=1", DIGEST)
+    assert Web("https://a.b/c/rows.csv.gz?raw=1", None).name == "rows.csv.gz"
     assert parse_source("http://localhost:8000/rows.jsonl") == Web("http://localhost:8000/rows.jsonl", None)
     assert parse_source("http://[::1]/rows.jsonl") == Web("http://[::1]/rows.jsonl", None)
     assert parse_source(f"s3://bucket/rows.jsonl#sha256={DIGEST}") == Cloud("s3", "s3://bucket/rows.jsonl", DIGEST)
@@ -56,6 +56,14 @@ def test_addresses_and_stores() -> None:
         ("https://a.b/", "names no file"),
         ("https:///rows.jsonl", "names no file"),
         ("https://me:secret@a.b/rows.jsonl", r"^a\.b: the address holds a login"),
+        ("https://secret@a.b/rows.jsonl", r"^a\.b: the address holds a login"),
+        ("https://a.b/rows.jsonl?x=1&X-Amz-Signature=secret", r"^a\.b: the address holds X-Amz-Signature.*\n.*s3://"),
+        ("https://a.b/rows.jsonl?token=secret", r"^a\.b: the address holds token"),
+        ("s3://key:secret@bucket/rows.jsonl", r"^bucket: the address holds a login"),
+        ("az://box/rows.jsonl?sv=1&sig=secret", r"^box: the address holds sig"),
+        ("https://a.b/..", "names no file"),
+        ("hf://datasets/owner/name/rows.jsonl", r"is an address on the hub.*\n.*path: owner/name"),
+        ("json", r"'json' is a format.*\n.*data_files"),
         ("https://a.b/rows.jsonl#sha256=12", "Behind # only sha256"),
         ("s3://a/b#x", "Behind # only sha256"),
         ("ftp://a.b/rows.jsonl", "a scheme that is not known"),
@@ -66,6 +74,12 @@ def test_addresses_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(RegrowError, match=message) as caught:
         parse_source(text)
     assert "secret" not in str(caught.value)
+
+
+def test_messages_do_not_show_what_opens_doors() -> None:
+    text = "403 for https://me:secret@a.b/x?a=1&Signature=secret&b=2, s3://k:secret@b/y, https://secret@a.b and abfs://box@account/z?"
+    shown = without_secrets(text)
+    assert "secret" not in shown and "a=1" in shown and "b=2" in shown and "abfs://box@account/z?" in shown
 
 
 def test_a_pattern_starts_from_the_folder_above_its_first_wild_part() -> None:

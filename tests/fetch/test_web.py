@@ -7,6 +7,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from pipeline.errors import RegrowError
 from stages.fetch import transfer
+from tests.fetch.made import Heard
 from tests.fetch.rows import Fetched, fetch_rows
 
 BODY = b"".join(b'{"n": %d}\n' % number for number in range(20000))
@@ -27,6 +29,7 @@ class Site(ThreadingHTTPServer):
     Attributes:
         cuts: after how many bytes to hang up, for the next requests.
         answers: statuses to give instead, for the next requests.
+        encoding: how it says that the body is packed.
         etag: the version it tells; None: it knows of none, and of no ranges.
         asked: path and Range of every request.
     """
@@ -36,6 +39,7 @@ class Site(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.etag, self.location = BODY, '"one"', ""
+        self.encoding = ""
         self.cuts: list[int] = []
         self.answers: list[int] = []
         self.asked: list[tuple[str, str | None]] = []
@@ -55,6 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(site.answers.pop(0))
             if site.location:
                 self.send_header("Location", site.location)
+            self.send_header("Content-Range", "bytes 5-12/13")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -67,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}")
         if site.etag:
             self.send_header("ETag", site.etag)
+        if site.encoding:
+            self.send_header("Content-Encoding", site.encoding)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: site.cuts.pop(0)] if site.cuts else body)
@@ -100,7 +107,7 @@ def test_a_file_comes_whole_and_is_pinned(tmp_path: Path, site: Site) -> None:
 
 
 def test_other_formats_and_selections_work_from_the_web(tmp_path: Path, site: Site) -> None:
-    site.body = gzip.compress(b"a,b\n1,x\n2,y\n")
+    site.body = gzip.compress(b"a,b\n1,x\n2,y\n", mtime=0)
     url = site.url.replace("rows.jsonl", "rows.csv.gz?download=true")
     assert fetch_rows(tmp_path, url, split="train[1:]").rows == [{"a": 2, "b": "y"}]
 
@@ -157,6 +164,24 @@ def _fetch_at(place: Path, url: str) -> None:
     write_rows(options, Locator(place / "links", place / "scratch", Heard()), Draft("raw", place / "raw"))
 
 
+def test_a_new_version_never_names_the_bytes_of_an_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, version = tmp_path / "x.part", tmp_path / "x.version"
+    part.write_bytes(b"old")
+    version.write_text("old")
+    seen: list[bytes] = []
+    note = transfer._note
+    monkeypatch.setattr(transfer, "WAITS", (0.0,))
+
+    def noted(file: Path, text: str | None) -> None:
+        note(file, text)
+        seen.append(part.read_bytes())
+
+    monkeypatch.setattr(transfer, "_note", noted)
+    with pytest.raises(RegrowError):
+        transfer.receive(lambda offset, old: nullcontext(transfer.Answer(0, 9, "new", iter([]))), tmp_path / "x", "x", Heard())
+    assert set(seen) == {b""} and version.read_text() == "new"
+
+
 def test_a_part_that_is_no_beginning_is_thrown_away(tmp_path: Path, site: Site) -> None:
     site.cuts, site.answers = [1000], []
     original = site.asked
@@ -194,6 +219,38 @@ def test_an_address_that_leads_to_an_open_one_is_not_followed(tmp_path: Path, si
         fetch_rows(tmp_path, site.url)
     site.answers, site.location = [302], site.url
     assert fetch_rows(tmp_path, site.url.replace("rows", "other")).raw == [BODY]
+
+
+def test_an_address_that_leads_nowhere_is_one_message(tmp_path: Path, site: Site) -> None:
+    site.answers, site.location = [302] * 12, site.url
+    with pytest.raises(RegrowError, match=r"is not there: 302 .* infinite loop"):
+        fetch_rows(tmp_path, site.url)
+    site.answers, site.location = [302], "http://[bad"
+    with pytest.raises(RegrowError, match="leads to an address that is none"):
+        fetch_rows(tmp_path, site.url)
+    site.answers, site.location = [302], "http://me:secret@example.com/x?X-Amz-Signature=secret"
+    with pytest.raises(RegrowError, match=r"leads to .*example\.com") as caught:
+        fetch_rows(tmp_path, site.url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_part_that_nobody_asked_for_is_not_taken_for_the_whole(tmp_path: Path, site: Site) -> None:
+    site.answers = [206] * 4
+    with pytest.raises(RegrowError, match="another part of the file was sent than was asked for"):
+        fetch_rows(tmp_path, site.url)
+
+
+def test_names_in_an_address_are_escaped_as_needed(tmp_path: Path, site: Site) -> None:
+    assert fetch_rows(tmp_path, site.url.replace("rows", "mes données%20")).raw == [BODY]
+    assert site.asked[0][0] == "/mes%20donn%C3%A9es%20.jsonl"
+
+
+def test_what_comes_packed_is_unpacked_or_refused(tmp_path: Path, site: Site) -> None:
+    site.body, site.encoding = gzip.compress(BODY, mtime=0), "gzip"
+    assert fetch_rows(tmp_path, site.url).raw == [BODY]
+    site.encoding = "br"
+    with pytest.raises(RegrowError, match="comes packed as br"):
+        fetch_rows(tmp_path, site.url)
 
 
 def test_without_a_server_it_fails_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

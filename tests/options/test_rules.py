@@ -60,6 +60,12 @@ CASES: list[Case] = [
         "test_datasets.0.name",
         {"test_datasets": [ROW | {"name": ["a", "b"]}]},
     ),
+    (
+        "formats_have_files",
+        {"datasets": [ROW | {"path": "csv", "data_files": "b", "ds_type": "json"}]},
+        "datasets.0.ds_type",
+        {"datasets": [ROW | {"path": "json", "data_files": ["b"], "ds_type": "jsonl"}]},
+    ),
     ("sources_can_be_read", {"base_model": "a" * 1001}, "base_model", {"base_model": "a" * 1000}),
     ("templates_are_jinja", {"chat_template_jinja": "{% if %}"}, "chat_template_jinja", {"chat_template_jinja": "{% if x %}{% endif %}"}),
     (

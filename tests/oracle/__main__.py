@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
@@ -11,10 +12,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from tests.oracle.case import read_expected
+from tests.oracle.case import Made, read_config, read_expected
 from tests.oracle.compare import verdict
-from tests.oracle.differences import Context
-from tests.oracle.ours import make_rows
+from tests.oracle.context import Context
+from tests.oracle.ours import Change, make_rows, raw_rows
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,17 +37,36 @@ def main(arguments: Sequence[str]) -> int:
 
 def judge(case: Path, folder: Path) -> str:
     """The verdict on one case, made in ``folder``."""
-    workspace = folder / case.name
-    ours = make_rows(case, case.parent.parent / "tokenizers", workspace, folder / "cache")
+    attempts = itertools.count()
+
+    def make(change: Change) -> tuple[Made, Context]:
+        workspace = folder / f"{case.name}-{next(attempts)}"
+        return make_rows(case, tokenizers_of(case), workspace, folder / "cache", change), context_of(case, workspace)
+
+    ours, context = make(Change())
+    return verdict(read_expected(case), ours, context, make)
+
+
+def tokenizers_of(case: Path) -> Path:
+    """Beside the folder of the cases."""
+    return case.parent.parent / "tokenizers"
+
+
+def context_of(case: Path, workspace: Path) -> Context:
+    """What is known of a case; without its tokenizer where we stopped before."""
+    config, rows = read_config(case), raw_rows(workspace / "data")
     tokenizer = workspace / "data" / "tokenizer"
     if not tokenizer.exists():
-        return verdict(read_expected(case), ours, Context(None, frozenset()), lambda ids: "")
+        tokenizer = tokenizers_of(case) / str(config.get("base_model")).removeprefix("tokenizers/")
     read = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-    config = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8"))
-    special = [token.content for token in read.get_added_tokens_decoder().values()]
-    bos = read.token_to_id(str(config.get("bos_token")))
-    context = Context(bos, frozenset(read.token_to_id(token) for token in special))
-    return verdict(read_expected(case), ours, context, lambda ids: read.decode(list(ids), skip_special_tokens=False))
+    names = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8"))
+    bos, eos = (read.token_to_id(_text(names.get(name))) for name in ("bos_token", "eos_token"))
+    special = frozenset(read.get_added_tokens_decoder())
+    return Context(config, rows, lambda ids: read.decode(list(ids), skip_special_tokens=False), special, bos, eos)
+
+
+def _text(token: object) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +27,41 @@ class Sequence:
         return cls(tuple(map(int, ids)), tuple(map(int, labels)))
 
 
+Number = tuple[int, int]
+"""A row of the data: which of the sources, and which row of it."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """A row of training data. ``rejected`` where there are two answers, ``wanted`` where the row carries a verdict."""
+    """A row of training data. ``rejected`` where there are two answers, ``wanted`` where the row carries a verdict.
+
+    ``number``: which row of the data ours was made of. Axolotl's do not say.
+    """
 
     chosen: Sequence
     rejected: Sequence | None = None
     wanted: bool | None = None
+    number: Number | None = field(default=None, compare=False)
+
+    @property
+    def answers(self) -> tuple[Sequence, ...]:
+        """The better and the worse answer, or the only one."""
+        return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a config and its data became: rows, or an error; and rows that were left out."""
+    """What a config and its data became: rows, or an error; and, of ours, why rows were left out."""
 
     train: tuple[Row, ...] = ()
     evaluation: tuple[Row, ...] = ()
     error: str | None = None
     rejected: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Of both sides."""
+        return self.train + self.evaluation
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,11 @@ class Expected:
     made: Made
     ordered: bool
     texts: tuple[dict[str, Any], ...] = ()
+
+
+def read_config(case: Path) -> dict[str, Any]:
+    """The config of a case."""
+    return dict(YAML(typ="safe", pure=True).load((case / "config.yml").read_text(encoding="utf-8")))
 
 
 def read_expected(case: Path) -> Expected:
@@ -65,8 +88,7 @@ def read_expected(case: Path) -> Expected:
     train = tuple(map(_row, tokens or records))
     texts = tuple(records) if records and "input_ids" not in records[0] and "chosen_ids" not in records[0] else ()
     evaluation = tuple(map(_row, _read(case / "expected_eval.jsonl")))
-    config = YAML(typ="safe", pure=True).load((case / "config.yml").read_text(encoding="utf-8"))
-    ordered = meta["compare"] == "ordered" and not config.get("sample_packing")  # packing decides an order of its own
+    ordered = meta["compare"] == "ordered" and not read_config(case).get("sample_packing")  # packing decides an order of its own
     return Expected(Made(() if texts and not tokens else train, evaluation), ordered, texts)
 
 

@@ -2,115 +2,126 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Callable
-from collections.abc import Sequence as Items
+from dataclasses import replace
 
-from tests.oracle.case import Expected, Made, Row, Sequence
-from tests.oracle.differences import CORRECTIONS, Context, rows_that_train_nothing
+from tests.oracle.align import Different, compare_rows, first_difference
+from tests.oracle.case import Expected, Made, Sequence
+from tests.oracle.context import Context
+from tests.oracle.left_out import BAD_ROWS, trains_nothing
+from tests.oracle.ours import Change
+from tests.oracle.readings import READINGS, UNKNOWN, Reading, without_unknown_keys
+from tests.oracle.stops import stop_of
 
-Decode = Callable[[Items[int]], str]
+Again = Callable[[Change], tuple[Made, Context]]
+"""Our rows of the case with a change, and what is known of it then."""
 
 
-def verdict(expected: Expected, ours: Made, context: Context, decode: Decode) -> str:
+def verdict(expected: Expected, ours: Made, context: Context, again: Again) -> str:
     """One of ``equal``, ``documented: names``, ``different: what``."""
+    try:
+        names = compare(expected, ours, context)
+    except Different as problem:
+        found = _by_reading(expected, ours, context, again)
+        if found is None:
+            return f"different: {problem}"
+        names = found
+    return f"documented: {', '.join(sorted(names))}" if names else "equal"
+
+
+def compare(expected: Expected, ours: Made, context: Context) -> set[str]:
+    """Names of the differences.
+
+    Raises:
+        Different: there is another one.
+    """
     if expected.made.error is not None:
-        if ours.error is not None or ours.rejected:
-            return "equal"
-        return f"different: Axolotl stops ({expected.made.error[:80]}), we make {len(ours.train)} rows and reject none"
+        return _compare_stop(expected.made.error, ours, context)
     if ours.error is not None:
-        return f"different: {ours.error.splitlines()[0][:300]}"
-    if expected.texts:
-        return _compare_texts(expected, ours, decode)
-    return _compare_rows(expected, ours, context)
+        return _compare_error(expected, ours.error, context)
+    return _compare_texts(expected, ours, context) if expected.texts else compare_rows(expected, ours, context)
 
 
-def _compare_texts(expected: Expected, ours: Made, decode: Decode) -> str:
+def _compare_stop(error: str, ours: Made, context: Context) -> set[str]:
+    if ours.error is not None or ours.rejected:
+        return set()
+    name = stop_of(error, ours, context)
+    if name is None:
+        raise Different(f"Axolotl stops ({error[:120]}), we make {len(ours.rows)} rows and reject none")
+    return {name}
+
+
+_NOTHING = r"no trained token|the answer is empty|longer than sequence_len|shorter than min_sample_len"
+
+
+def _compare_error(expected: Expected, error: str, context: Context) -> set[str]:
+    """Where no row is left, an error says so; Axolotl has as many rows that train nothing, or none at all."""
+    said = re.search(r"no row can be used: (.*)\.$|No training row is left: (.*)\.$", error.splitlines()[0])
+    names = {*map(_name_of, (said[1] or said[2]).split("; "))} if said and not expected.texts else {None}
+    left = [row for row in expected.made.rows if not trains_nothing(row, expected.made, Made(), context)]
+    if None in names or (left and names == {"rows-that-train-nothing"}):
+        raise Different(error.splitlines()[0][:300])
+    return {name for name in names if name is not None}
+
+
+def _name_of(reason: str) -> str | None:
+    if re.search(_NOTHING, reason):
+        return "rows-that-train-nothing"
+    return next((name for name, pattern in BAD_ROWS.items() if re.search(pattern, reason)), None)
+
+
+def _by_reading(expected: Expected, ours: Made, context: Context, again: Again) -> set[str] | None:
+    """Names of the reading of the case that explains all of the difference, and of what is left."""
+    unknown = without_unknown_keys(ours.error) if ours.error is not None else None
+    for name, reading in {**READINGS, **({UNKNOWN: unknown} if unknown is not None else {})}.items():
+        if reading.applies(context):
+            theirs, known = again(reading.change)
+            if not context.rows:  # we stopped before there were any
+                context = replace(context, rows=known.rows)
+            found = _read(expected, ours, context, theirs, reading)
+            if found is not None:
+                return found | {name}
+    return None
+
+
+def _read(expected: Expected, ours: Made, context: Context, theirs: Made, reading: Reading) -> set[str] | None:
+    if not reading.is_all(ours, theirs, context):
+        return None
+    try:
+        return compare(expected, reading.then(theirs, context), context)
+    except Different:
+        return None
+
+
+def _compare_texts(expected: Expected, ours: Made, context: Context) -> set[str]:
     """Preference rows: the texts, and the ids that trl makes of them where they are given."""
-    used: set[str] = set()
+    names: set[str] = set()
     if len(expected.texts) != len(ours.train):
-        return f"different: {len(expected.texts)} rows expected, {len(ours.train)} made, {len(ours.rejected)} rejected"
+        raise Different(f"{len(expected.texts)} rows expected, {len(ours.train)} made, {len(ours.rejected)} rejected")
     for number, (text, row) in enumerate(zip(expected.texts, ours.train, strict=True)):
         for name, answer in (("chosen", row.chosen), ("rejected", row.rejected), ("completion", row.chosen)):
-            if name in text and answer is not None and (problem := _text_problem(text["prompt"], text[name], answer, decode)):
-                return f"different: row {number}, {name}: {problem}"
+            if name in text and answer is not None:
+                _require_answer(text["prompt"], text[name], answer, context, f"row {number}, {name}")
     for number, (theirs, row) in enumerate(zip(expected.made.train, ours.train, strict=False)):
         if theirs.wanted != row.wanted:
-            return f"different: row {number}: label {theirs.wanted} expected, {row.wanted} made"
-        for left, right in ((theirs.chosen, row.chosen), (theirs.rejected, row.rejected)):
-            if left is not None and left != right:
-                used.add("seam-of-prompt-and-answer")  # the texts are the same, the ids are cut elsewhere
-    return f"documented: {', '.join(sorted(used))}" if used else "equal"
+            raise Different(f"row {number}: label {theirs.wanted} expected, {row.wanted} made")
+        if theirs.answers != row.answers:
+            names.add("seam-of-prompt-and-answer")  # the texts are the same, the ids are cut elsewhere
+    return names
 
 
-def _text_problem(prompt: str, answer: str, made: Sequence, decode: Decode) -> str | None:
-    whole = decode(made.ids)
-    if prompt + answer not in whole[: len(prompt + answer) + 64]:  # before it a beginning of sequence, after it an end
-        return f"{_first_difference(prompt + answer, whole)}"
-    return None
+_TOKEN = 8
+"""Characters of the prompt that the token across its end may hold."""
 
 
-def _compare_rows(expected: Expected, ours: Made, context: Context) -> str:
-    used: set[str] = set()
-    sides = [(list(expected.made.train), list(ours.train), "train"), (list(expected.made.evaluation), list(ours.evaluation), "eval")]
-    if not expected.ordered:
-        sizes = [(len(theirs), len(made), side) for theirs, made, side in sides]
-        sides = [(sides[0][0] + sides[1][0], sides[0][1] + sides[1][1], "train and eval")]
-        kept = [
-            (len(rows_that_train_nothing(theirs)), len(made))
-            for theirs, made in ((expected.made.train, ours.train), (expected.made.evaluation, ours.evaluation))
-        ]
-        if any(theirs != made for theirs, made, _ in sizes) and any(theirs != made for theirs, made in kept):
-            return "different: " + ", ".join(f"{theirs} {side} rows expected, {made} made" for theirs, made, side in sizes)
-    for theirs, made, side in sides:
-        if len(theirs) != len(made) and len(trained := rows_that_train_nothing(theirs)) == len(made):
-            theirs = trained
-            used.add("rows-that-train-nothing")
-        if len(theirs) != len(made):
-            left_out = Counter(ours.rejected).most_common(2)
-            return f"different: {len(theirs)} {side} rows expected, {len(made)} made, {len(ours.rejected)} rejected {left_out}"
-        problem = _compare_side(theirs, made if expected.ordered else _matched(theirs, made), context, used)
-        if problem:
-            return f"different: {side} {problem}"
-    return f"documented: {', '.join(sorted(used))}" if used else "equal"
-
-
-def _matched(theirs: Items[Row], made: Items[Row]) -> list[Row]:
-    """Ours in the order of theirs: by equal ids, else in the order they come."""
-    left = list(made)
-    found = []
-    for row in theirs:
-        same = [other for other in left if other == row] or [other for other in left if other.chosen.ids == row.chosen.ids] or left
-        found.append(same[0])
-        left.remove(same[0])
-    return found
-
-
-def _compare_side(theirs: Items[Row], made: Items[Row], context: Context, used: set[str]) -> str | None:
-    for number, (expected, row) in enumerate(zip(theirs, made, strict=True)):
-        for name, left, right in (("", expected.chosen, row.chosen), ("rejected ", expected.rejected, row.rejected)):
-            if left is None or right is None:
-                if left is not right:
-                    return f"row {number}: {name}answer expected {left is not None}, made {right is not None}"
-                continue
-            problem = _compare_sequence(left, right, context, used)
-            if problem:
-                return f"row {number}: {name}{problem}"
-    return None
-
-
-def _compare_sequence(theirs: Sequence, ours: Sequence, context: Context, used: set[str]) -> str | None:
-    for name, correct in CORRECTIONS.items():
-        if theirs != ours and (corrected := correct(theirs, ours, context)) != theirs:
-            theirs = corrected
-            used.add(name)
-    if theirs.ids != ours.ids:
-        return f"ids: {_first_difference(theirs.ids, ours.ids)}"
-    if theirs.labels != ours.labels:
-        return f"labels: {_first_difference(theirs.labels, ours.labels)}"
-    return None
-
-
-def _first_difference(expected: Items[object], made: Items[object]) -> str:
-    at = next((i for i, (left, right) in enumerate(zip(expected, made, strict=False)) if left != right), min(len(expected), len(made)))
-    return f"at {at} of {len(expected)}: {expected[at : at + 24]!r} expected, {made[at : at + 24]!r} made ({len(made)})"
+def _require_answer(prompt: str, answer: str, made: Sequence, context: Context, where: str) -> None:
+    """The text is prompt and answer, and what is trained of it is the answer: from its first token on, all."""
+    text, whole = prompt + answer, context.decode(made.ids)
+    start = whole[: len(text) + 64].find(text)  # before it a beginning of sequence, after it an end
+    if start < 0:
+        raise Different(f"{where}: {first_difference(text, whole)}")
+    masked = next((at for at, label in enumerate(made.labels) if label != -100), len(made.ids))
+    border, before = start + len(prompt), context.decode(made.ids[:masked])
+    if made.labels[masked:] != made.ids[masked:] or not whole.startswith(before) or not 0 <= border - len(before) <= _TOKEN:
+        raise Different(f"{where}: trained from {before[-24:]!r} on, expected {answer!r}")

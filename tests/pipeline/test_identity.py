@@ -68,6 +68,16 @@ def test_code_changes_identity_when_it_can_change_the_output(root: Path, file: s
     assert (identity(root)["code"] != before) is changes
 
 
+def test_tokens_depend_on_what_makes_them() -> None:
+    root = Path(__file__).parents[2]
+    lock = read_lock(root / "requirements.lock")
+    made_by = code_identity(root, ["stages.tokenize"], lock)
+    assert {"fastokens", "tokenizers", "jinja2", "numpy", "pyarrow"} <= made_by["packages"].keys()
+    assert {"pipeline/options/dataset_types.py", "pipeline/chat_templates/chatml.jinja"} <= made_by["code"].keys()
+    assert code_identity(root, ["stages.tokenize"], lock | {"fastokens": "9"}) != made_by
+    assert code_identity(root, ["stages.dedupe"], lock | {"fastokens": "9"}) == code_identity(root, ["stages.dedupe"], lock)
+
+
 def test_a_library_outside_the_lock_is_an_error(root: Path) -> None:
     (root / "pipeline/shared.py").write_text("import scipy\n")
     with pytest.raises(RegrowError, match="scipy"):

@@ -172,14 +172,18 @@ def test_two_answers_are_shown_both(tmp_path: Path, tiny: Path, letters: Tokeniz
 def test_labels_of_rows_and_of_trained_tokens(tmp_path: Path, tiny: Path, letters: Tokenizer) -> None:
     ids = encode(letters, "abcd")
     liked = [{"ids": ids, "mask": [0, 0, 0, 1], "labels": np.array([value])} for value in (1, 0)]
-    records = [json.loads(line) for line in run("inspect", publish(tmp_path / "a", liked, "a"), "--format", "jsonl").splitlines()]
+    records = [
+        json.loads(line) for line in run("inspect", publish(tmp_path / "a", liked, "a", labels="row"), "--format", "jsonl").splitlines()
+    ]
     assert [(record["label"], record["labels"][3]) for record in records] == [(1, ids[3]), (0, ids[3])]
     steps = [
         {"ids": ids, "mask": [0, 1, 0, 1], "labels": np.array([1, 0])},
         {"ids": ids, "mask": [0, 1, 0, 0], "labels": np.array([0])},
     ]
-    records = [json.loads(line) for line in run("inspect", publish(tmp_path / "b", steps, "a"), "--format", "jsonl").splitlines()]
-    assert [record["labels"] for record in records] == [[-100, 1, -100, 0], [-100, 0, -100, -100]]
+    for name, rows, expected in (("b", steps, [[-100, 1, -100, 0], [-100, 0, -100, -100]]), ("d", steps[1:], [[-100, 0, -100, -100]])):
+        path = publish(tmp_path / name, rows, "a", labels="token")
+        records = [json.loads(line) for line in run("inspect", path, "--format", "jsonl").splitlines()]
+        assert [record["labels"] for record in records] == expected
     assert "label 1 0" in run("inspect", publish(tmp_path / "c", steps, "a", tokenizer=tiny))
 
 

@@ -150,7 +150,7 @@ def test_trained_ids_are_the_answers_and_their_ends(name: str, tmp_path_factory:
     draw()
     taken = [one[1:] if name in NO_SYSTEM else one for one in sorted(drawn)]
     told = [(one, text) for one in taken if (text := expected(name, one)) is not None]
-    assert len(told) > 0.5 * len(drawn) > 10, "most contents leave the template's own text as it is"
+    assert len(told) > 0.4 * len(drawn) > 10, "many contents leave the template's own text as it is"
     _check(tmp_path_factory.mktemp(name), name, [one for one in told if one[1]])
 
 

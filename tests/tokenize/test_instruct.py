@@ -68,6 +68,11 @@ def test_thoughts_about_an_answer_lead_to_a_better_one_in_every_style(tmp_path: 
     assert trained_text(table, 0) == "\nTHOUGHT: b\nASSISTANT REFLECTION: c\nASSISTANT:d<|im_end|>"
 
 
+def test_an_empty_answer_can_be_corrected_too(tmp_path: Path) -> None:
+    table = tokenize(tmp_path, [{"instruction": "a", "output": "", "reflection": "c", "corrected": "d"}], type="reflection")
+    assert trained_text(table, 0) == "### Thought:\n\n\n### Agent Reflection:\nc\n\n### Final Response:\nd<|im_end|>"
+
+
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
@@ -92,7 +97,7 @@ def test_thoughts_about_an_answer_lead_to_a_better_one_in_every_style(tmp_path: 
         (
             "reflection",
             [
-                ({"instruction": "a", "output": "b", "reflection": "", "corrected": "c"}, "column 'reflection' is empty"),
+                ({"instruction": "a", "output": "b", "reflection": "c", "corrected": ""}, "column 'corrected' is empty"),
                 ({"instruction": "a", "output": "b", "corrected": "c"}, "column 'reflection' is missing"),
             ],
         ),

@@ -33,9 +33,9 @@ for moment in moments:
                 return getattr(os, name)
         cache.os = Mortal()
         original = cache._checksum
-        def checksum(content):
+        def checksum(key, content):
             cache.os.getpid
-            return original(content)
+            return original(key, content)
         cache._checksum = checksum
         run(workspace, chats(range(400)), cache=workspace / "cache")
         os._exit(0)

@@ -102,6 +102,13 @@ def test_variables_for_every_rendering() -> None:
     assert told == "calm [assistant]«a»"
 
 
+def test_rows_end_with_a_generation_prompt_where_a_variable_asks_for_it() -> None:
+    template = TALK + "{% if add_generation_prompt %}[assistant]{% endif %}"
+    row = chat(("user", "q"), ("assistant", "a"))
+    assert marked(row, template) == "[user]q[assistant]«a»"
+    assert marked(row, template, top={"chat_template_kwargs": {"add_generation_prompt": True}}) == "[user]q[assistant]«a»[assistant]"
+
+
 @pytest.mark.parametrize(
     ("entry", "own", "begins"),
     [

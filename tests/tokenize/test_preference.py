@@ -108,6 +108,21 @@ def test_a_prompt_is_what_the_model_is_asked_with(tmp_path: Path) -> None:
     assert answers(table, 0)[0] == (f"[S q] a{END}", f" a{END}")
 
 
+def test_the_reasoning_of_an_answer_is_part_of_it(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]"
+        "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]<think> {% endif %}"
+    )
+    row = {"messages": [{"role": "user", "content": "q"}], "rejected": "b"}
+    row["chosen"] = {"role": "assistant", "content": "a", "reasoning_content": "r"}
+    table = tokenize_for(tmp_path, DPO, [row], type="chat_template.default", chat_template_jinja=template)
+    assert answers(table, 0) == (
+        (f"[user]q[assistant]<think> r</think>a{END}", f"r</think>a{END}"),
+        (f"[user]q[assistant]<think> b{END}", f"b{END}"),
+    )
+
+
 @pytest.mark.parametrize("kind", ["chat_template.argilla", "orpo.chat_template"])
 def test_orpo_rows_keep_what_the_template_prints_behind_the_answer(tmp_path: Path, kind: str) -> None:
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}]

@@ -80,6 +80,16 @@ def base_losses(data: Path) -> list[float]:
     return means
 
 
+@pytest.mark.parametrize("stop", [None, 11])
+def test_a_curriculum_has_the_order_of_the_plan_in_every_epoch(workspace: Path, stop: int | None) -> None:
+    options = {"num_epochs": 2, "learning_rate": 1e-12, "optimizer": "sgd", "logging_steps": 1, "curriculum_sampling": True}
+    if stop is not None:
+        with pytest.raises(Interrupted):
+            train(workspace, options, progress=SignalAt(stop, signal.SIGTERM))
+    losses = base_losses(workspace / "data")
+    assert [line["loss"] for line in read_log(train(workspace, options)[0])] == pytest.approx(losses + losses, abs=2e-5)
+
+
 @pytest.mark.parametrize("stop", [None, 8, 11])
 def test_a_run_trains_the_bins_in_their_order(workspace: Path, stop: int | None) -> None:
     """With next to no learning rate the loss of a step tells which bin it saw, also after a stop between or in epochs."""

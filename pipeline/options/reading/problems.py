@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.errors import RegrowError
 from pipeline.options.reading.source import Place, Source
+from pipeline.source import without_secrets
 
 MISSING = object()
 """Stands for the value of a key that the file does not hold."""
@@ -51,5 +52,5 @@ def show(value: Any) -> str:
     """A value as a message shows it: as YAML would have it on one line, at most 80 characters."""
     if value is MISSING:
         return "missing"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = without_secrets(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 80 else text[:77] + "..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pipeline.data_files import is_builder, named_files
 from pipeline.errors import RegrowError
 from pipeline.options.datasets import DatasetSource
 from pipeline.options.rules.broken import Broken, broken
@@ -18,11 +19,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 def sources_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
     """Text that names nothing anywhere. Whether plain words are a folder here or a repository on the hub, the disk decides."""
-    named = {"base_model": options.base_model, "tokenizer_config": options.tokenizer_config}
+    named = [("base_model", options.base_model), ("tokenizer_config", options.tokenizer_config)]
     if isinstance(options.pretraining_dataset, str):
-        named["pretraining_dataset"] = options.pretraining_dataset
-    named |= {f"{place}.path": entry.path for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets")}
-    for key, text in named.items():
+        named.append(("pretraining_dataset", options.pretraining_dataset))
+    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+        named.append((f"{place}.path", entry.path))
+        named += [(f"{place}.data_files", item.text) for item in named_files(entry.data_files or [])]
+    for key, text in named:
         found = None if text is None else _no_source(text)
         if found is not None:
             yield broken(key, *found)
@@ -81,6 +84,14 @@ def files_have_no_configuration(options: RecipeOptions) -> Iterator[Broken]:
             yield broken(f"{place}.name {place}.data_files", "data_files names the files already", "remove one of them")
 
 
+def formats_have_files(options: RecipeOptions) -> Iterator[Broken]:
+    """`path: json` names no source, but the format of `data_files`."""
+    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+        kind = "json" if entry.ds_type == "jsonl" else entry.ds_type
+        if is_builder(entry.path, entry.data_files) and kind not in (None, entry.path):
+            yield broken(f"{place}.ds_type {place}.path", f"path says {entry.path}", "remove ds_type")
+
+
 def templates_are_jinja(options: RecipeOptions) -> Iterator[Broken]:
     """The text of a chat template compiles, with the tags that transformers adds."""
     texts = {"chat_template_jinja": options.chat_template_jinja}
@@ -115,5 +126,6 @@ SOURCES = (
     one_list_of_rows,
     splits_can_be_read,
     files_have_no_configuration,
+    formats_have_files,
     templates_are_jinja,
 )
