@@ -111,10 +111,6 @@ def _compare_texts(expected: Expected, ours: Made, context: Context) -> set[str]
     return names
 
 
-_TOKEN = 8
-"""Characters of the prompt that the token across its end may hold."""
-
-
 def _require_answer(prompt: str, answer: str, made: Sequence, context: Context, where: str) -> None:
     """The text is prompt and answer, and what is trained of it is the answer: from its first token on, all."""
     text, whole = prompt + answer, context.decode(made.ids)
@@ -122,6 +118,6 @@ def _require_answer(prompt: str, answer: str, made: Sequence, context: Context, 
     if start < 0:
         raise Different(f"{where}: {first_difference(text, whole)}")
     masked = next((at for at, label in enumerate(made.labels) if label != -100), len(made.ids))
-    border, before = start + len(prompt), context.decode(made.ids[:masked])
-    if made.labels[masked:] != made.ids[masked:] or not whole.startswith(before) or not 0 <= border - len(before) <= _TOKEN:
-        raise Different(f"{where}: trained from {before[-24:]!r} on, expected {answer!r}")
+    border, before = start + len(prompt), [len(context.decode(made.ids[:end])) for end in (masked, masked + 1)]
+    if made.labels[masked:] != made.ids[masked:] or not before[0] <= border < before[1]:
+        raise Different(f"{where}: trained is {context.decode(made.ids[masked:])!r}, expected {answer!r}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.oracle.case import Number
+from tests.oracle.case import Number, Sequence
 
 Raw = Mapping[str, Any]
 
@@ -34,6 +34,12 @@ class Context:
     def raw(self, number: Number | None) -> Raw:
         """The row of the data that a row of ours was made of."""
         return self.rows.get(number, {}) if number is not None else {}
+
+    def is_of_its_text(self, made: Sequence, raw: Raw) -> bool:
+        """Whether all of it is trained, and is a part of a text of the row of the data; an end may stand behind it."""
+        ids = made.ids[:-1] if made.ids[-1:] == (self.eos,) else made.ids
+        text = self.decode(ids).strip("\ufffd")  # what is left of a character across two rows
+        return made.labels == made.ids and any(text in value for value in raw.values() if isinstance(value, str))
 
     def entries(self) -> list[Raw]:
         """All dataset entries."""
@@ -65,10 +71,10 @@ def messages_of(row: Raw) -> Iterator[dict[str, Any]]:
 
 def contents_of(row: Raw, config: Raw) -> list[Any]:
     """What the messages of a row say, whatever the key is called: text, null, or a list of parts."""
-    keys = {"content", "value", "text"}
-    for entry in entries_of(config):
-        keys |= {(entry.get("message_property_mappings") or {}).get("content"), entry.get("message_field_content")}
-    return [message[key] for message in messages_of(row) for key in sorted(filter(None, keys)) if key in message]
+    named = [(entry.get("message_property_mappings") or {}).get("content") for entry in entries_of(config)]
+    named += [entry.get("message_field_content") for entry in entries_of(config)]
+    keys = sorted({"content", "value", "text", *filter(None, named)})
+    return [message[key] for message in messages_of(row) for key in keys if key in message]
 
 
 def text_of(row: Raw) -> str:

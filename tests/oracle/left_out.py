@@ -57,12 +57,14 @@ def end_of_a_long_text(row: Row, before: Items[Row], context: Context) -> bool:
     """Axolotl takes no more than 64 times sequence_len tokens of a text."""
     slices = [other for other in before if other.number == row.number]
     full = all(len(other.chosen.ids) == context.config["sequence_len"] for other in slices)
-    return context.type_is("completion", "pretrain") and len(slices) >= _MOST and full
+    known = full and context.is_of_its_text(row.chosen, context.raw(row.number))
+    return context.type_is("completion", "pretrain") and len(slices) >= _MOST and known
 
 
 def end_of_a_streamed_text(row: Row, before: Items[Row], context: Context) -> bool:
     """Axolotl takes one row of a text that it streams for pretraining."""
-    return bool(context.config.get("pretraining_dataset")) and any(other.number == row.number for other in before)
+    goes_on = any(other.number == row.number for other in before) and context.is_of_its_text(row.chosen, context.raw(row.number))
+    return bool(context.config.get("pretraining_dataset")) and goes_on
 
 
 FURTHER: dict[str, Further] = {

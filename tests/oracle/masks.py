@@ -120,14 +120,14 @@ def text_derived_from_the_answer(pair: Pair) -> Sequence:
     if not any(re.search(r"\|\s*length", template) for template in templates):
         return pair.theirs
     return pair.taking_ours(
-        run for run in pair.runs if pair.we_train(run.stop) and not pair.we_train(run.start) and _ends_one(pair.text(run), lengths)
+        run for run in pair.runs if pair.we_train(run.stop) and not pair.we_train(run.start) and _is_behind_one(pair, run, lengths)
     )
 
 
-def _ends_one(text: str, lengths: set[str]) -> bool:
-    """Whether the digits in the text are the last ones of a length; the first ones may be those of the placeholder's."""
-    digits = re.findall(r"\d+", text)
-    return len(digits) == 1 and any(length.endswith(digits[0]) for length in lengths)
+def _is_behind_one(pair: Pair, run: range, lengths: set[str]) -> bool:
+    """Whether a length stands before the answer, and the run is some of it or of what is between."""
+    found = re.search(r"(\d+)[^\w\ufffd]{0,4}$", pair.context.decode(pair.ours.ids[: run.stop]))
+    return found is not None and found[1] in lengths and len(pair.text(run)) <= len(found[0])
 
 
 def token_across_the_header(pair: Pair) -> Sequence:
@@ -221,7 +221,8 @@ def documents_without_an_end(pair: Pair) -> Sequence:
     if not pair.context.config.get("pretraining_dataset") or pair.ours.ids[:length] != theirs.ids or theirs.labels != theirs.ids:
         return theirs
     ended = pair.ours.ids[length:] == (pair.context.eos,)
-    return pair.ours if (ended or length == pair.context.config["sequence_len"] - 2) and pair.ours.labels == pair.ours.ids else theirs
+    whole = ended or length == pair.context.config["sequence_len"] - 2
+    return pair.ours if whole and pair.context.is_of_its_text(pair.ours, pair.raw) else theirs
 
 
 MASKS: dict[str, Callable[[Pair], Sequence]] = {

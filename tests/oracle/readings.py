@@ -7,6 +7,7 @@ Each has a section of its name in docs/differences.md.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -51,9 +52,12 @@ class Reading:
             made.setdefault(row.number, []).append(row)
         if self.fewer:
             return 0 < len(ours.rows) < len(theirs.rows) and all(row in made.get(row.number, ()) for row in ours.rows)
-        return all(row in made.get(row.number, ()) or self._shown(row, context) for row in ours.rows)
+        return all(any(self._same(row, other, context) for other in made.get(row.number, [])) for row in ours.rows)
 
-    def _shown(self, row: Row, context: Context) -> bool:
+    def _same(self, row: Row, other: Row, context: Context) -> bool:
+        return row == other or (self._shown(row, other, context) and _answers_are_trained(row))
+
+    def _shown(self, row: Row, other: Row, context: Context) -> bool:
         raw = context.raw(row.number)
         if self.change.row is not None:
             changed = _copy(raw)
@@ -61,7 +65,24 @@ class Reading:
             if changed == raw:
                 return False
         texts = [text.strip() for text in self.shows(raw, context) if text.strip()]
-        return bool(texts) and all(any(text in context.decode(answer.ids) for answer in row.answers) for text in texts)
+        said = [chunk for pair in zip(row.answers, other.answers, strict=True) for chunk in _changed(*pair, context)]
+        here = all(any(text in context.decode(answer.ids) for answer in row.answers) for text in texts)
+        return bool(texts) and here and all(any(text in chunk or chunk in text for text in texts) for chunk in said)
+
+
+def _changed(ours: Sequence, theirs: Sequence, context: Context) -> list[str]:
+    """Texts of the stretches of ours that theirs does not have, or trains otherwise."""
+    tokens = [list(zip(made.ids, made.labels, strict=True)) for made in (theirs, ours)]
+    stretches = difflib.SequenceMatcher(None, *tokens, autojunk=False).get_opcodes()
+    return [context.decode(ours.ids[start:end]).strip() for kind, _, _, start, end in stretches if kind != "equal"]
+
+
+def _answers_are_trained(row: Row) -> bool:
+    """Of a row with two answers or a verdict: all from some token on is trained, and nothing before it."""
+    if row.rejected is None and row.wanted is None:
+        return True
+    starts = [(made, next((at for at, label in enumerate(made.labels) if label != -100), 0)) for made in row.answers]
+    return all(made.labels[start:] == made.ids[start:] for made, start in starts)
 
 
 def _copy(row: Any) -> Any:
