@@ -263,6 +263,20 @@ def test_a_problem_is_one_message_and_exit_code_2(clone: Clone, changes: dict[st
         assert word in output
 
 
+def test_a_new_file_in_a_folder_is_fetched(clone: Clone) -> None:
+    folder = clone.root.parent / "folder"
+    folder.mkdir()
+    (folder / "first.jsonl").write_text(row(0), encoding="utf-8")
+    clone.write({"datasets": [PARAMS["datasets"][0] | {"path": str(folder)}]})
+    assert stages_run(clone.run("dvc", "repro", "fetch")) == ["fetch"]
+    assert stages_run(clone.run("dvc", "repro", "fetch")) == []
+    (folder / "second.jsonl").write_text(row(1), encoding="utf-8")
+    assert stages_run(clone.run("dvc", "repro", "fetch")) == ["fetch"]
+    assert len(list((clone.root / "data/raw/train-00").iterdir())) == 2
+    clone.write({})
+    clone.repro()
+
+
 def test_a_stage_alone_goes_through_dvc(clone: Clone) -> None:
     assert stages_run(clone.run("regrow", "dedupe", "--force")) == ["dedupe"]
     assert clone.run("dvc", "status").split() == ["configure:", "always", "changed"]

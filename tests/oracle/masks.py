@@ -77,7 +77,7 @@ def _is_an_end(pair: Pair, run: range) -> bool:
 
 
 def _follows_text(pair: Pair, run: range) -> bool:
-    before = pair.context.decode(pair.ours.ids[: run.start]).rstrip()
+    before = pair.context.decode(pair.ours.ids[: run.start])
     texts = [text.strip() for text in contents_of(pair.raw, pair.context.config) if isinstance(text, str)]
     return any(text and before.endswith(text) for text in texts)
 

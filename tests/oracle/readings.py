@@ -31,6 +31,7 @@ class Reading:
         shows: texts of a row of the data that stand in what we make of it, where that differs from Axolotl's.
         refusal: what we say where we stop at the unchanged case.
         fewer: whether our rows are a part of Axolotl's; then nothing else may differ.
+        anew: whether the whole text around what is said may differ; else only what is shown may.
         then: from our rows of the changed case to Axolotl's, where the case alone cannot say it.
     """
 
@@ -39,6 +40,7 @@ class Reading:
     shows: Texts = lambda row, context: ()
     refusal: str | None = None
     fewer: bool = False
+    anew: bool = False
     then: Callable[[Made, Context], Made] = lambda made, context: made
 
     def is_all(self, ours: Made, theirs: Made, context: Context) -> bool:
@@ -65,16 +67,20 @@ class Reading:
             if changed == raw:
                 return False
         texts = [text.strip() for text in self.shows(raw, context) if text.strip()]
-        said = [chunk for pair in zip(row.answers, other.answers, strict=True) for chunk in _changed(*pair, context)]
         here = all(any(text in context.decode(answer.ids) for answer in row.answers) for text in texts)
-        return bool(texts) and here and all(any(text in chunk or chunk in text for text in texts) for chunk in said)
+        said = [chunk for pair in zip(row.answers, other.answers, strict=True) for chunk in _changed(*pair, context)]
+        known = self.anew or all(any(text in chunk or chunk in text for text in texts) for chunk in said if not _TAGS.fullmatch(chunk))
+        return bool(texts) and here and known
+
+
+_TAGS = re.compile(r"(</?\w+>|[ \n])*")
 
 
 def _changed(ours: Sequence, theirs: Sequence, context: Context) -> list[str]:
     """Texts of the stretches of ours that theirs does not have, or trains otherwise."""
-    tokens = [list(zip(made.ids, made.labels, strict=True)) for made in (theirs, ours)]
-    stretches = difflib.SequenceMatcher(None, *tokens, autojunk=False).get_opcodes()
-    return [context.decode(ours.ids[start:end]).strip() for kind, _, _, start, end in stretches if kind != "equal"]
+    left, right = (list(zip(made.ids, made.labels, strict=True)) for made in (theirs, ours))
+    stretches = difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    return [context.decode(ours.ids[start:end]).strip(" \n") for kind, _, _, start, end in stretches if kind != "equal" and start < end]
 
 
 def _answers_are_trained(row: Row) -> bool:
@@ -145,7 +151,7 @@ def _has_two_policies(context: Context) -> bool:
 
 
 def _plain_messages(row: dict[str, Any]) -> None:
-    for message in messages_of(row):
+    for message in (message for message in messages_of(row) if message.keys() & {*_ROLES}):
         for key in [key for key in message if key not in (*_ROLES, *_TEXTS)]:
             del message[key]
         for key in _TEXTS:
@@ -278,12 +284,12 @@ def _has_column(*names: str) -> Callable[[Context], bool]:
 
 READINGS: dict[str, Reading] = {
     "options-of-preferences": Reading(
-        lambda context: _is_rl(context) and _entry_has(*_OPTIONS)(context), _drop_from_entries(*_OPTIONS), _dataset_option
+        lambda context: _is_rl(context) and _entry_has(*_OPTIONS)(context), _drop_from_entries(*_OPTIONS), _dataset_option, anew=True
     ),
     "shares-of-preferences": Reading(
         lambda context: _is_rl(context) and _entry_has(*_SHARES)(context), _drop_from_entries(*_SHARES), fewer=True
     ),
-    "options-of-steps": Reading(_entry_has(*_STEPS), _drop_from_entries(*_STEPS), lambda row, context: [row["prompt"]]),
+    "options-of-steps": Reading(_entry_has(*_STEPS), _drop_from_entries(*_STEPS), lambda row, context: [row["prompt"]], anew=True),
     "reasoning-under-another-key": Reading(_entry_has("field_thinking"), _without("field_thinking", "template_thinking_key"), _reasoning),
     "tools-in-another-column": Reading(_entry_has("field_tools"), _without("field_tools"), _tools),
     "default-system-message": Reading(

@@ -119,7 +119,7 @@ MASKED: list[Case] = [
     ("reflections-cut-short", context(REFLECTED, type="reflection:chat"), "q:«T r $»", "q:«T r c$»", [("q:«T r $»", "q:«T r d$»")]),
     (
         "documents-without-an-end",
-        context(pretraining_dataset=[{"type": "pretrain"}]),
+        context({"text": "abc"}, pretraining_dataset=[{"type": "pretrain"}]),
         "«abc»",
         "«abc$»",
         [("«abc»", "«abd$»"), ("«abc»", "«abcd$»"), ("«abc»", "«abc»$")],
@@ -188,9 +188,12 @@ def test_each_row_that_we_reject_stands_for_one_of_theirs() -> None:
 
 def test_a_long_text_may_go_on_after_64_rows() -> None:
     slices = [row("«aaaa»") for _ in range(64)]
-    known = context(type="completion", sequence_len=4)
+    known = context({"text": 64 * "aaaa" + "b"}, type="completion", sequence_len=4)
     assert judged(slices, [*slices, row("«b$»")], known) == {"texts-over-64-sequences"}
-    for theirs, ours in ((slices[:63], slices), (slices, [*slices, row("«b$»", number=1)])):
+    for theirs, ours in (
+        (slices[:63], slices),
+        *((slices, [*slices, other]) for other in (row("«b$»", number=1), row("«c$»"), row("b«$»"))),
+    ):
         with pytest.raises(Different):
             judged(theirs, ours, known)
 
