@@ -36,7 +36,7 @@ def train_together(workspace: Path, options: dict[str, Any]) -> None:
     draft.path.mkdir()
     inputs = {name: open_artifact(data / name) for name in STAGE.reads}
     view = STAGE.options.model_validate(RecipeOptions.model_validate(MINIMAL | options).model_dump())
-    job: Job[Any] = Job(view, inputs, {"trained": draft}, workspace / "scratch", workspace, "test", Heard())
+    job: Job[Any] = Job(view, inputs, {"trained": draft}, workspace / "scratch", workspace, "test", "test", workspace / "cache", Heard())
     (workspace / f"metrics-{rank}.json").write_text(json.dumps(STAGE.run(job)), encoding="utf-8")
 
 

@@ -53,10 +53,11 @@ PASSED_TO_PEFT: dict[str, tuple[Any, str, Any]] = {
     "peft_use_dora": (True, "use_dora", True),
     "peft_use_rslora": (True, "use_rslora", True),
 }
-# In test_output, test_resume and test_packing, and below.
+# In test_output, test_resume, test_packing, test_order and test_embeddings, and below.
 TESTED_ELSEWHERE = {
     *("logging_steps", "save_total_limit", "fp16", "attn_implementation", "adapter", "lora_target_linear"),
-    *("pad_to_sequence_len", "pad_to_multiple_of"),
+    *("pad_to_sequence_len", "pad_to_multiple_of", "curriculum_sampling"),
+    *("resize_token_embeddings_to_32x", "mean_resizing_embeddings", "shrink_embeddings"),
 }
 
 
