@@ -11,7 +11,8 @@ from tests.oracle.case import Expected, Made, Sequence
 from tests.oracle.context import Context
 from tests.oracle.left_out import BAD_ROWS, trains_nothing
 from tests.oracle.ours import Change
-from tests.oracle.readings import READINGS, UNKNOWN, Reading, without_unknown_keys
+from tests.oracle.reading import Reading
+from tests.oracle.readings import READINGS, UNKNOWN, without_unknown_keys
 from tests.oracle.stops import stop_of
 
 Again = Callable[[Change], tuple[Made, Context]]
@@ -75,17 +76,19 @@ def _by_reading(expected: Expected, ours: Made, context: Context, again: Again) 
     """Names of the reading of the case that explains all of the difference, and of what is left."""
     unknown = without_unknown_keys(ours.error) if ours.error is not None else None
     for name, reading in {**READINGS, **({UNKNOWN: unknown} if unknown is not None else {})}.items():
-        if reading.applies(context):
-            theirs, known = again(reading.change)
-            if not context.rows:  # we stopped before there were any
-                context = replace(context, rows=known.rows)
-            found = _read(expected, ours, context, theirs, reading)
-            if found is not None:
-                return found | {name}
+        try:
+            found = _read(expected, ours, context, again, reading) if reading.applies(context) else None
+        except (LookupError, TypeError, AttributeError):  # rows of another shape than the reading is for
+            continue
+        if found is not None:
+            return found | {name}
     return None
 
 
-def _read(expected: Expected, ours: Made, context: Context, theirs: Made, reading: Reading) -> set[str] | None:
+def _read(expected: Expected, ours: Made, context: Context, again: Again, reading: Reading) -> set[str] | None:
+    theirs, known = again(reading.change)
+    if not context.rows:  # we stopped before there were any
+        context = replace(context, rows=known.rows)
     if not reading.is_all(ours, theirs, context):
         return None
     try:

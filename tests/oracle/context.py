@@ -35,6 +35,11 @@ class Context:
         """The row of the data that a row of ours was made of."""
         return self.rows.get(number, {}) if number is not None else {}
 
+    @property
+    def is_rl(self) -> bool:
+        """Whether preferences are trained."""
+        return bool(self.config.get("rl"))
+
     def is_of_its_text(self, made: Sequence, raw: Raw) -> bool:
         """Whether all of it is trained, and is a part of a text of the row of the data; an end may stand behind it."""
         ids = made.ids[:-1] if made.ids[-1:] == (self.eos,) else made.ids

@@ -91,9 +91,10 @@ def end_behind_a_tag(pair: Pair) -> Sequence:
 
     def follows(run: range) -> bool:
         turn = next((at for at in reversed(range(run.start)) if pair.we_train(at)), run.start)
-        between = pair.context.decode(pair.ours.ids[turn + 1 : run.start])
+        between = pair.ours.ids[turn + 1 : run.start]
         texts = [text.strip() for text in contents_of(pair.raw, pair.context.config) if isinstance(text, str)]
-        return _is_an_end(pair, run) and run.start - turn - 1 > _REACH and not any(text and text in between for text in texts)
+        is_a_tag = len(between) > _REACH and not pair.context.special & set(between)
+        return is_a_tag and _is_an_end(pair, run) and not any(text and text in pair.context.decode(between) for text in texts)
 
     return pair.taking_ours(filter(follows, pair.runs))
 
@@ -236,7 +237,7 @@ MASKS: dict[str, Callable[[Pair], Sequence]] = {
     "token-across-the-header": token_across_the_header,
     "border-of-a-training-detail": border_of_a_training_detail,
     "tags-around-tool-calls": tags_around_tool_calls,
-    "end-behind-a-tag": end_behind_a_tag,
     "end-of-an-empty-turn": end_of_an_empty_turn,
+    "end-behind-a-tag": end_behind_a_tag,
 }
 """By the name of their section in docs/differences.md."""

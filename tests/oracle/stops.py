@@ -32,11 +32,7 @@ def _has_calls(context: Context) -> bool:
 
 
 def _maps_the_role(context: Context, role: str) -> bool:
-    return _is_rl(context) and any(role in names for entry in context.entries() for names in (entry.get("roles") or {}).values())
-
-
-def _is_rl(context: Context) -> bool:
-    return bool(context.config.get("rl"))
+    return context.is_rl and any(role in names for entry in context.entries() for names in (entry.get("roles") or {}).values())
 
 
 def _has_no_mask(context: Context) -> bool:
@@ -46,7 +42,7 @@ def _has_no_mask(context: Context) -> bool:
 
 def _has_thoughts(context: Context) -> bool:
     template = str(context.config.get("chat_template"))
-    return _is_rl(context) and template.startswith("qwen3") and context.type_is("chat_template.default", "chat_template.argilla_chat")
+    return context.is_rl and template.startswith("qwen3") and context.type_is("chat_template.default", "chat_template.argilla_chat")
 
 
 def _lacks_system(context: Context) -> bool:
@@ -55,7 +51,7 @@ def _lacks_system(context: Context) -> bool:
 
 def _tests_another_way(context: Context) -> bool:
     kinds = [[entry.get("type") for entry in context.config.get(name) or []] for name in ("datasets", "test_datasets")]
-    return _is_rl(context) and bool(kinds[1]) and kinds[0][:1] != kinds[1][:1]
+    return context.is_rl and bool(kinds[1]) and kinds[0][:1] != kinds[1][:1]
 
 
 def _leads_with_system(context: Context) -> bool:
@@ -66,7 +62,7 @@ STOPS: dict[str, Stop] = {
     "null-is-nothing": Stop(r"can only concatenate str \(not \"NoneType\"\)|has no attribute 'content'", _has_null),
     "calls-alternate": Stop(r"conversation roles must alternate", _has_calls),
     "phi-4-by-name": Stop(r"chat_template\.str-enum\[ChatTemplate\]", lambda context: context.config.get("chat_template") == "phi_4"),
-    "unused-columns": Stop(r"Set `remove_unused_columns: False` when using", _is_rl),
+    "unused-columns": Stop(r"Set `remove_unused_columns: False` when using", lambda context: context.is_rl),
     "ready-rows-without-a-mask": Stop(r"'NoneType' object has no attribute 'startswith'", _has_no_mask),
     "answers-that-begin-with-a-thought": Stop(r"Prompt, chosen and rejected keys are required", _has_thoughts),
     "pairs-with-a-system-turn": Stop(r"invalid number of turns", _leads_with_system),

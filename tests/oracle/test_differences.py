@@ -15,7 +15,8 @@ from tests.oracle.compare import compare
 from tests.oracle.context import Context
 from tests.oracle.differences import NAMES
 from tests.oracle.ours import Change
-from tests.oracle.readings import READINGS, Reading, without_unknown_keys
+from tests.oracle.reading import Reading
+from tests.oracle.readings import READINGS, without_unknown_keys
 from tests.oracle.stops import stop_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
