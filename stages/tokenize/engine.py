@@ -185,7 +185,8 @@ def choose_engine(path: Path) -> tuple[Name, str]:
     try:
         engine = FastEngine(path, sizes)
     except (ValueError, OSError, NotImplementedError) as error:
-        return "tokenizers", f"fastokens cannot read it: {str(error).splitlines()[0]}"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return "tokenizers", f"fastokens cannot read it: {reason}"
     texts = probes(path)
     spans = probe_spans(texts)
     try:

@@ -135,3 +135,14 @@ def test_when_the_fast_engine_is_wrong_on_a_sample_everything_is_made_again(tmp_
     assert "Tokenizing with tokenizers (fastokens gives other ids" in said[1]
     again, _ = run_stage(STAGE, tmp_path, options, cache=tmp_path / "fresh")
     assert again["tokens"].digest == outputs["tokens"].digest
+
+
+@pytest.mark.parametrize(("message", "told"), [("", "ValueError"), ("no such model\nat line 3", "no such model")])
+def test_a_tokenizer_that_the_fast_engine_refuses_goes_to_the_reference(
+    tokenizer: Path, monkeypatch: pytest.MonkeyPatch, message: str, told: str
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError(message)
+
+    monkeypatch.setattr(FastEngine, "__init__", refuse)
+    assert choose_engine(tokenizer) == ("tokenizers", f"fastokens cannot read it: {told}")
