@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.options.schema import Group, not_yet, option, refused, renamed
+from pipeline.options.schema import Group, Nested, not_yet, option, refused, renamed
 
 _ARTIFACTS = "prepared data are artifacts under data/, found again by their content"
 
@@ -28,9 +28,18 @@ class TokenCache(Group):
     )
 
 
-class HubAccess(Group):
-    """Read by fetch."""
+class FetchGroup(Nested):
+    """Options of the fetch stage that Axolotl has no key for."""
 
+    retries: int = option(
+        3, "How often an interrupted download is tried again, after waits of 1, 2, 4 seconds and so on.", execution=True, ge=0, le=100
+    )
+
+
+class Access(Group):
+    """How fetch reaches what it fetches."""
+
+    fetch: FetchGroup = option(FetchGroup(), "Options of the fetch stage.")
     hf_use_auth_token: bool | None = option(None, "Log in to the hub with the stored token; not set: if there is one.", execution=True)
 
 

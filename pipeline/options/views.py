@@ -19,7 +19,7 @@ from pipeline.options.packing import Packing, PositionSkips
 from pipeline.options.partial import PartialTraining
 from pipeline.options.precision import Compilation, Precision
 from pipeline.options.preference import Aim, Preference, RewardModel
-from pipeline.options.preparation import HubAccess, Preparation, PreparedCache, TokenCache
+from pipeline.options.preparation import Access, Preparation, PreparedCache, TokenCache
 from pipeline.options.pretraining import Pretraining, PretrainingFormats, PretrainingSources, StreamedRows, Streaming
 from pipeline.options.quantization import PostTrainingQuantization, QuantizationAwareTraining, Quantize
 from pipeline.options.retired import Retired
@@ -32,7 +32,7 @@ from pipeline.options.tokenizer import ChatRendering, Embeddings, TokenizerSourc
 from pipeline.options.tracking import Comet, LocalMetrics, MLflow, Trackio, WeightsAndBiases
 
 
-class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, PretrainingSources, StreamedRows, RowSelection, HubAccess, View):
+class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, PretrainingSources, StreamedRows, RowSelection, Access, View):
     """fetch: sources, tokenizer, chat template."""
 
 
@@ -109,7 +109,7 @@ class RecipeOptions(
     Datasets,
     Pretraining,
     StreamedRows,
-    HubAccess,
+    Access,
     PromptMask,
     Strictness,
     ChatRendering,

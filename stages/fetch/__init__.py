@@ -27,7 +27,8 @@ def run(job: Job[FetchOptions]) -> Metrics:
     from stages.fetch.rows import write_rows
     from stages.fetch.tokenizer import write_tokenizer
 
-    locator = Locator(job.sources, job.scratch, job.progress, job.options.hf_use_auth_token)
+    options = job.options
+    locator = Locator(job.sources, job.scratch, job.progress, retries=options.fetch.retries, token=options.hf_use_auth_token)
     with job.progress.task("fetch", unit="artifacts", total=len(job.outputs)) as task:
         raw_bytes = write_rows(job.options, locator, job.outputs["raw"])
         task.advance()

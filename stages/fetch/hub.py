@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pipeline.digest import digest_file
 from pipeline.errors import RegrowError
-from pipeline.progress import Progress, Task
+from pipeline.progress import Task
 from pipeline.source import without_secrets
-from stages.fetch.transfer import Interruption, again
+from stages.fetch.transfer import Interruption, Transfers
 
 _TIMEOUT = 10.0
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -40,7 +40,7 @@ class Repository:
 
 
 def list_repository(
-    repo_id: str, kind: Literal["model", "dataset"], revision: str | None, option: str, token: bool | None, progress: Progress
+    repo_id: str, kind: Literal["model", "dataset"], revision: str | None, option: str, token: bool | None, transfers: Transfers
 ) -> Repository:
     """Resolve ``revision`` (the default branch when None) to a commit and list its files, in one request.
 
@@ -56,7 +56,7 @@ def list_repository(
             ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
             return ask(repo_id, revision=revision, timeout=_TIMEOUT, files_metadata=True, token=token)
 
-    info = again(look_up, what, progress.say, _NO_NETWORK)
+    info = transfers.again(look_up, what, _NO_NETWORK)
     files = {sibling.rfilename: _facts(sibling) for sibling in info.siblings or []}
     return Repository(repo_id, kind, str(info.sha), dict(sorted(files.items())), token)
 
@@ -65,7 +65,7 @@ def _facts(sibling: Any) -> HubFile:
     return HubFile(sibling.size, sibling.lfs.sha256 if sibling.lfs else None, None if sibling.lfs else sibling.blob_id)
 
 
-def download(repository: Repository, name: str, folder: Path, option: str, progress: Progress) -> None:
+def download(repository: Repository, name: str, folder: Path, option: str, transfers: Transfers) -> None:
     """Put a file into ``folder``, as a file and not as a link into a cache. The library continues what a killed run left there.
 
     Raises:
@@ -77,7 +77,7 @@ def download(repository: Repository, name: str, folder: Path, option: str, progr
     facts = repository.files[name]
 
     def fetch() -> None:
-        with _explained(what), progress.task(what, total=facts.size, unit="bytes") as task:
+        with _explained(what), transfers.progress.task(what, total=facts.size, unit="bytes") as task:
             hf_hub_download(
                 repository.id,
                 name,
@@ -92,7 +92,7 @@ def download(repository: Repository, name: str, folder: Path, option: str, progr
             (folder / name).unlink()
             raise Interruption("size or digest is not what the hub says")
 
-    again(fetch, what, progress.say, _NO_NETWORK)
+    transfers.again(fetch, what, _NO_NETWORK)
 
 
 def _is_right(path: Path, facts: HubFile) -> bool:

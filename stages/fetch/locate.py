@@ -13,7 +13,7 @@ from pipeline.progress import Progress
 from pipeline.source import Cloud, Hub, Local, PyPI, Source, Web, parse_source
 from stages.fetch import hub, wheel
 from stages.fetch.cloud import Store
-from stages.fetch.transfer import Ask, check_pin, receive
+from stages.fetch.transfer import Ask, Transfers, check_pin
 from stages.fetch.web import ask_web
 
 Choose = Callable[[Sequence[str]], list[str]]
@@ -72,13 +72,15 @@ class Locator:
         links: where `configure` links local files, one folder per slot.
         scratch: survives a killed run; what is found there is verified, continued or made again.
         progress: is told what is downloaded.
+        retries: how often an interrupted download is tried again.
         token: whether the hub is asked with the stored token: yes, no, or (None) if there is one.
     """
 
-    def __init__(self, links: Path, scratch: Path, progress: Progress, token: bool | None = None) -> None:
+    def __init__(self, links: Path, scratch: Path, progress: Progress, *, retries: int = 3, token: bool | None = None) -> None:
         self._links, self.scratch, self.progress, self._token = links, scratch, progress, token
         self.say = progress.say
-        self._wheels = wheel.Wheels(scratch / "wheels", self.say)
+        self._transfers = Transfers(progress, retries)
+        self._wheels = wheel.Wheels(scratch / "wheels", self.say, retries)
 
     def locate(self, wanted: Wanted, choose: Choose) -> Located:
         """Bring the files that ``choose`` picks onto this disk.
@@ -162,19 +164,19 @@ class Locator:
 
     def _receive(self, wanted: Wanted, ask: Ask, target: Path, what: str, sha256: str | None, alone: bool = True) -> None:
         is_new = not target.exists()
-        receive(ask, target, what, self.progress)
+        self._transfers.receive(ask, target, what)
         if alone and (is_new or sha256 is not None):
             check_pin(target, sha256, wanted.option, wanted.text, self.say)
 
     def _on_hub(self, wanted: Wanted, source: Hub) -> Opened:
-        listing = hub.list_repository(source.id, wanted.kind, wanted.revision, wanted.option, self._token, self.progress)
+        listing = hub.list_repository(source.id, wanted.kind, wanted.revision, wanted.option, self._token, self._transfers)
         _require_inside(listing.files, wanted)
         if wanted.revision != listing.commit:
             pin = f" {wanted.revision_option}: {listing.commit} pins it." if wanted.revision_option else ""
             self.say(f"{wanted.option} {source.id}: using commit {listing.commit}.{pin}")
         root = self.scratch / "hub" / wanted.kind / source.id.replace("/", "--") / listing.commit
         root.mkdir(parents=True, exist_ok=True)
-        bring = _into(root, lambda name: hub.download(listing, name, root, wanted.option, self.progress))
+        bring = _into(root, lambda name: hub.download(listing, name, root, wanted.option, self._transfers))
         return Opened(wanted, root, tuple(listing.files), bring, listing.commit)
 
 

@@ -15,8 +15,8 @@ from pipeline.progress import Progress
 
 T = TypeVar("T")
 
-WAITS = (1.0, 2.0, 4.0)
-"""Seconds before each further try."""
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds before a second try, and the most before any further one; each wait is twice the one before."""
 
 
 class Interruption(Exception):
@@ -44,34 +44,45 @@ Ask = Callable[[int, str | None], AbstractContextManager[Answer]]
 """Ask for a file from an offset on, if its version is still this one; otherwise from its beginning."""
 
 
-def again(action: Callable[[], T], what: str, say: Callable[[str], None], remedy: str) -> T:
-    """Do something, and once more after each of :data:`WAITS` as long as it is interrupted.
+@dataclass(frozen=True)
+class Transfers:
+    """How often something is tried again after the other side stopped answering, and who is told.
 
-    Raises:
-        RegrowError: it was interrupted every time.
+    Attributes:
+        retries: tries after the first one.
     """
-    for wait in WAITS:
+
+    progress: Progress
+    retries: int
+
+    def again(self, action: Callable[[], T], what: str, remedy: str) -> T:
+        """Do something, and once more after each wait as long as it is interrupted.
+
+        Raises:
+            RegrowError: it was interrupted every time.
+        """
+        for number in range(self.retries):
+            try:
+                return action()
+            except Interruption as reason:
+                wait = min(FIRST_WAIT * 2**number, LONGEST_WAIT)
+                self.progress.say(f"{what}: {reason}; trying again in {wait:g} s.")
+                time.sleep(wait)
         try:
             return action()
         except Interruption as reason:
-            say(f"{what}: {reason}; trying again in {wait:g} s.")
-            time.sleep(wait)
-    try:
-        return action()
-    except Interruption as reason:
-        raise RegrowError(f"{what} cannot be had: {reason}", remedy) from None
+            raise RegrowError(f"{what} cannot be had: {reason}", remedy) from None
 
+    def receive(self, ask: Ask, target: Path, what: str) -> None:
+        """Bring a file to ``target``. What a killed or failed run received is kept beside it and continued where that is possible.
 
-def receive(ask: Ask, target: Path, what: str, progress: Progress) -> None:
-    """Bring a file to ``target``. What a killed or failed run received is kept beside it and continued where that is possible.
-
-    Raises:
-        RegrowError: it does not arrive.
-    """
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remedy = "Check the network, and run it again: what has arrived is kept."
-        again(lambda: _receive_once(ask, target, what, progress), what, progress.say, remedy)
+        Raises:
+            RegrowError: it does not arrive.
+        """
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            remedy = "Check the network, and run it again: what has arrived is kept. fetch.retries says how often it is tried."
+            self.again(lambda: _receive_once(ask, target, what, self.progress), what, remedy)
 
 
 def _receive_once(ask: Ask, target: Path, what: str, progress: Progress) -> None:

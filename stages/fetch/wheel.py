@@ -18,8 +18,8 @@ from pipeline.source import PyPI
 class Wheels:
     """Wheels of one run, each downloaded at most once into ``folder``."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, say: Callable[[str], None], retries: int) -> None:
+        self._folder, self._say, self._retries = folder, say, retries
         self._ready: dict[str, tuple[Path, str]] = {}
 
     def download(self, source: PyPI, option: str) -> Path:
@@ -49,7 +49,7 @@ class Wheels:
         folder = self._folder / source.requirement
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _pip_download(source, folder, option)
+        _pip_download(source, folder, option, self._retries)
         path = next(folder.glob("*.whl"))
         digest = digest_file(path)
         if source.sha256 is None:
@@ -57,7 +57,7 @@ class Wheels:
         return path, digest
 
 
-def _pip_download(source: PyPI, folder: Path, option: str) -> None:
+def _pip_download(source: PyPI, folder: Path, option: str, retries: int) -> None:
     quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
     command = [
         sys.executable,
@@ -65,6 +65,8 @@ def _pip_download(source: PyPI, folder: Path, option: str) -> None:
         "pip",
         "download",
         *quiet,
+        "--retries",
+        str(retries),
         "--no-deps",
         "--only-binary",
         ":all:",

@@ -69,7 +69,8 @@ def fetch_rows(workspace: Path, source: Path | str, *, role: str = "train", more
     if role == "test":
         options = options.model_copy(update={"datasets": []})
     heard, draft = Heard(), Draft("raw", place / "raw")
-    write_rows(options, Locator(place / "data" / "sources", place / "scratch", heard, options.hf_use_auth_token), draft)
+    settings: dict[str, Any] = {"retries": options.fetch.retries, "token": options.hf_use_auth_token}
+    write_rows(options, Locator(place / "data" / "sources", place / "scratch", heard, **settings), draft)
     return Fetched(draft.path, draft.content["sources"], heard.lines)
 
 

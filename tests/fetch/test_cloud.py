@@ -42,7 +42,7 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(cloud, "_CHUNK", 8)
     monkeypatch.setitem(import_module("fsspec.registry")._registry, "s3", Bucket)
     store = Bucket()

@@ -59,7 +59,7 @@ def repositories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         target.write_bytes(damaged.pop(0) if damaged else content)
         return str(target)
 
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     return root
@@ -165,7 +165,7 @@ def test_what_the_hub_refuses_is_one_message(
 @pytest.mark.parametrize("offline", [True, False])
 def test_without_a_network_it_fails_at_once(workspace: Path, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
     """The library itself, switched off by its own setting, and at an address where nothing listens."""
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     started = time.monotonic()

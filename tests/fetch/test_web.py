@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # this machine's own servers are asked directly
     with Site() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -170,7 +170,7 @@ def test_a_new_version_never_names_the_bytes_of_an_old_one(tmp_path: Path, monke
     version.write_text("old")
     seen: list[bytes] = []
     note = transfer._note
-    monkeypatch.setattr(transfer, "WAITS", (0.0,))
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
 
     def noted(file: Path, text: str | None) -> None:
         note(file, text)
@@ -178,7 +178,7 @@ def test_a_new_version_never_names_the_bytes_of_an_old_one(tmp_path: Path, monke
 
     monkeypatch.setattr(transfer, "_note", noted)
     with pytest.raises(RegrowError):
-        transfer.receive(lambda offset, old: nullcontext(transfer.Answer(0, 9, "new", iter([]))), tmp_path / "x", "x", Heard())
+        transfer.Transfers(Heard(), 1).receive(lambda offset, old: nullcontext(transfer.Answer(0, 9, "new", iter([]))), tmp_path / "x", "x")
     assert set(seen) == {b""} and version.read_text() == "new"
 
 
@@ -203,6 +203,15 @@ def test_a_busy_server_is_asked_again_and_three_times_is_enough(tmp_path: Path, 
     site.answers = [503] * 4
     with pytest.raises(RegrowError, match=r"datasets\[0\]\.path: http.*cannot be had: the server answers 503"):
         fetch_rows(tmp_path, site.url)
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+def test_how_often_it_is_tried_again_can_be_chosen(tmp_path: Path, site: Site, retries: int) -> None:
+    site.answers = [503] * retries
+    assert fetch_rows(tmp_path, site.url, more={"fetch": {"retries": retries}}).raw == [BODY]
+    site.answers = [503] * (retries + 1)
+    with pytest.raises(RegrowError, match=r"(?s)answers 503.*fetch\.retries"):
+        fetch_rows(tmp_path, site.url, more={"fetch": {"retries": retries}})
 
 
 @pytest.mark.parametrize(("status", "message"), [(404, "is not there: 404"), (403, "is not open to everybody: 403"), (401, "not open")])
@@ -254,7 +263,7 @@ def test_what_comes_packed_is_unpacked_or_refused(tmp_path: Path, site: Site) ->
 
 
 def test_without_a_server_it_fails_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
     with pytest.raises(RegrowError, match=r"http://127\.0\.0\.1:9/rows\.jsonl cannot be had: the server cannot be reached.*\n.*network"):
         fetch_rows(tmp_path, "http://127.0.0.1:9/rows.jsonl")
 
