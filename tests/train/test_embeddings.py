@@ -44,6 +44,7 @@ def rows_after(workspace: Path, **options: Any) -> tuple[int, torch.Tensor]:
     return int(config["vocab_size"]), embedding_of(trained.path)
 
 
+@pytest.mark.shows("resize_token_embeddings_to_32x")
 @pytest.mark.parametrize(("options", "rows"), [({}, 261), ({"resize_token_embeddings_to_32x": True}, 288)])
 def test_new_tokens_get_rows(workspace: Path, options: dict[str, Any], rows: int) -> None:
     before = embedding_of(workspace / "data" / "base")
@@ -54,6 +55,7 @@ def test_new_tokens_get_rows(workspace: Path, options: dict[str, Any], rows: int
     assert embedding[259:].std() > 0
 
 
+@pytest.mark.shows("mean_resizing_embeddings")
 def test_new_rows_may_start_at_the_mean(workspace: Path) -> None:
     mean = embedding_of(workspace / "data" / "base").mean(0)
     tokenizer_with(workspace, "<a>")
@@ -61,6 +63,7 @@ def test_new_rows_may_start_at_the_mean(workspace: Path) -> None:
     assert torch.allclose(near[259], mean, atol=1e-3)
 
 
+@pytest.mark.shows("shrink_embeddings")
 def test_embeddings_shrink_only_when_asked_to(workspace: Path) -> None:
     publish_artifact(workspace / "data", "base", lambda folder: save_model(folder, vocab_size=320))
     tokenizer_with(workspace)

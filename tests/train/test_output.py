@@ -65,6 +65,7 @@ def test_the_log_counts_tokens_of_the_rows_that_were_seen(workspace: Path) -> No
     assert 0 < log[0]["tokens"] < total
 
 
+@pytest.mark.shows("logging_steps")
 def test_log_lines_average_the_steps_between_them(published: Path, workspace: Path) -> None:
     every = [line["loss"] for line in finished(published, FULL).log]
     coarse = read_log(train(workspace, FULL | {"logging_steps": 4})[0])

@@ -71,6 +71,7 @@ def test_padding_changes_the_shape_and_not_the_gradient(tmp_path: Path, padding:
     assert_gradient(model, batch, expected)
 
 
+@pytest.mark.shows("pad_to_sequence_len", "pad_to_multiple_of")
 @pytest.mark.parametrize(
     ("options", "shapes"),
     [({}, None), ({"pad_to_sequence_len": True}, "sequence_len"), ({"pad_to_multiple_of": 7}, 7)],

@@ -95,6 +95,7 @@ def test_half_a_checkpoint_is_passed_over_and_removed(published: Path, workspace
     assert train(workspace, FULL)[0].files == expected
 
 
+@pytest.mark.shows("save_total_limit")
 def test_only_so_many_checkpoints_are_kept(workspace: Path) -> None:
     with pytest.raises(Interrupted):
         train(workspace, FULL | {"save_steps": 1, "save_total_limit": 2}, progress=SignalAt(5, signal.SIGTERM))
