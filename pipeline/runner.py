@@ -37,6 +37,7 @@ def execute(
     cache: Path,
     progress: Progress,
     before_publishing: Callable[[], None] = lambda: None,
+    observed: dict[str, Any] | None = None,
 ) -> tuple[Mapping[str, Artifact], Metrics]:
     """Run ``stage`` on the artifacts in ``data`` and publish its outputs there.
 
@@ -48,7 +49,9 @@ def execute(
     inputs = {name: open_artifact(data / name) for name in stage.reads}
     drafts = {name: _fresh_draft(data, name) for name in stage.writes}
     scratch.mkdir(parents=True, exist_ok=True)
-    metrics = stage.run(Job(options, inputs, drafts, scratch, sources, identity, code, cache, progress))
+    records = data / "metrics" / stage.name
+    job = Job(options, inputs, drafts, scratch, sources, identity, code, cache, records, progress, {} if observed is None else observed)
+    metrics = stage.run(job)
     digests = {name: artifact.digest for name, artifact in inputs.items()}
     outputs = {name: seal(draft, digests) for name, draft in drafts.items()}
     before_publishing()
@@ -95,6 +98,7 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
             raise StaleInput(f"Something that {stage.name} reads changed while it ran; its result is not used.", "Run `dvc repro` again.")
 
     started = time.monotonic()
+    observed: dict[str, Any] = {}
     outputs, metrics = execute(
         stage,
         load_recipe(project.params).view(stage.options),
@@ -106,8 +110,9 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
         cache=project.scratch / "cache" / stage.name,
         progress=open_progress(),
         before_publishing=require_unchanged,
+        observed=observed,
     )
-    _write_record(project, stage, identity, outputs, metrics, time.monotonic() - started)
+    _write_record(project, stage, outputs, {"identity": identity, "metrics": metrics, "seconds": time.monotonic() - started, **observed})
     return metrics
 
 
@@ -139,21 +144,20 @@ def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
     return folder / identity[:16]
 
 
-def _write_record(project: Project, stage: Stage, identity: str, outputs: Mapping[str, Artifact], metrics: Metrics, seconds: float) -> None:
+def _write_record(project: Project, stage: Stage, outputs: Mapping[str, Artifact], facts: Mapping[str, Any]) -> None:
     """What a run took. Kept beside the artifacts and never inside them: times differ from run to run."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     record = {
         "stage": stage.name,
-        "identity": identity,
         "outputs": {name: artifact.digest for name, artifact in outputs.items()},
-        "metrics": metrics,
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_memory_mb": usage.ru_maxrss // 1024,
         "threads": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
+        **facts,
     }
     path = project.data / "metrics" / f"{stage.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(canonical_json(record), encoding="utf-8")
+    rounded = {name: round(value, 2) if isinstance(value, float) else value for name, value in record.items()}
+    path.write_text(canonical_json(rounded), encoding="utf-8")

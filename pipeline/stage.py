@@ -6,7 +6,7 @@ A stage knows nothing of DVC, params.yaml or the terminal. The runner gives it a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +33,8 @@ class Job(Generic[OptionsT]):
         identity: SHA-256 (hex) of all that decides the stage's output.
         code: SHA-256 (hex) of the stage's code and libraries alone.
         cache: a folder that stays from run to run; what a stage keeps there it must find by content, never by name or time.
+        records: a folder for files about this machine and this run: speeds, profiles. Made by who writes first; no part of any artifact.
+        observed: for what a stage notices of this machine and this run: devices, speeds. Kept in the run record alone.
     """
 
     options: OptionsT
@@ -43,7 +45,9 @@ class Job(Generic[OptionsT]):
     identity: str
     code: str
     cache: Path
+    records: Path
     progress: Progress
+    observed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,16 @@ from pipeline.stage import Job, Metrics, Stage
 
 
 def run(job: Job[TrainOptions]) -> Metrics:
-    """Train and fill data/trained; see :mod:`stages.train.session`."""
+    """Train and fill data/trained; see :mod:`stages.train.session`. How far it can be had again is noted in the run record."""
     quiet_libraries()
+    from stages.train.determinism import determinism
+    from stages.train.launch import find_launch
     from stages.train.session import train
 
-    return train(job)
+    with determinism(find_launch().world_size) as found:
+        metrics = train(job)
+    job.observed["determinism"] = found.report()
+    return metrics
 
 
 STAGE = Stage("train", TrainOptions, reads=("base", "tokenizer", "tokens", "packed"), writes=("trained",), run=run)
