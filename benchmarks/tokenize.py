@@ -12,24 +12,17 @@ import argparse
 import hashlib
 import json
 import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 # Not the folder of this file, in which a module is called tokenize like one of Python's own.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import corpus  # noqa: E402
-
-Result = dict[str, Any]
+from benchmarks import corpus, measuring  # noqa: E402
+from benchmarks.measuring import Result, timed  # noqa: E402
 
 
 def main() -> None:
@@ -50,27 +43,13 @@ def main() -> None:
     if not (arguments.tokenizer / "tokenizer.json").exists():
         parser.error(f"{arguments.tokenizer} holds no tokenizer.json; `dvc repro fetch` makes data/tokenizer")
     with tempfile.TemporaryDirectory() as folder:
-        lines = list(report(arguments.tokenizer.resolve(), Path(folder), arguments.rows, arguments.memory_rows))
-    if arguments.save:
-        target = Path(__file__).resolve().parent / "results" / "tokenize.md"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"\nWritten to {target}")
-
-
-def report(tokenizer: Path, folder: Path, rows: int, memory_rows: int) -> Iterator[str]:
-    """Lines of a Markdown report, printed as they come."""
-    for line in _report(tokenizer, folder, rows, memory_rows):
-        print(line, flush=True)
-        yield line
+        lines = _report(arguments.tokenizer.resolve(), Path(folder), arguments.rows, arguments.memory_rows)
+        measuring.publish(lines, "tokenize" if arguments.save else None)
 
 
 def _report(tokenizer: Path, folder: Path, rows: int, memory_rows: int) -> Iterator[str]:
-    yield "# tokenize: speed, memory and what an append costs\n"
-    yield f"`python benchmarks/tokenize.py --rows {rows} --memory-rows {memory_rows}`, {datetime.now(UTC):%Y-%m-%d}\n"
-    yield f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}, Python {platform.python_version()}, " + ", ".join(
-        f"{name} {version(name)}" for name in ("tokenizers", "fastokens", "datasets", "transformers", "pyarrow")
-    )
+    packages = ("tokenizers", "fastokens", "datasets", "transformers", "pyarrow")
+    yield measuring.heading("tokenize: speed, memory and what an append costs", packages)
     yield from _speed("chat_template", corpus.write(folder / "chats.jsonl", corpus.chats(rows)), tokenizer, folder)
     yield from _speed("completion", corpus.write(folder / "documents.jsonl", corpus.documents(rows)), tokenizer, folder)
     yield from _turns(tokenizer, folder)
@@ -148,28 +127,7 @@ def _memory(tokenizer: Path, folder: Path, rows: int) -> Iterator[str]:
 
 def measure(name: str, **settings: Any) -> Result:
     """Run one of :data:`MEASURES` in a process of its own."""
-    environment = os.environ | {
-        "RAYON_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    command = [sys.executable, str(Path(__file__).resolve()), "--measure", name, "--settings", json.dumps(settings)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    result: Result = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def _timed(work: Callable[[], Result]) -> Result:
-    def cpu() -> float:
-        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-    started, spent = time.perf_counter(), cpu()
-    result = work()
-    times = {"cpu": cpu() - spent, "wall": time.perf_counter() - started}
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
-    return result | times | {"peak_mb": peak}
+    return measuring.measure(__file__, name, **settings)
 
 
 def regrow(rows: str, tokenizer: str, kind: str, processes: int, workspace: str, cache: str | None = None) -> Result:
@@ -222,7 +180,7 @@ def regrow(rows: str, tokenizer: str, kind: str, processes: int, workspace: str,
         )
         return {"rows": metrics["rows"], "tokens": metrics["tokens"], "artifact": outputs["tokens"].digest}
 
-    result = _timed(run)
+    result = timed(run)
     known, blocks = (int(word) for word in said[0].split("), ")[1].split(" blocks")[0].split(" of "))
     table = TokenTable(data / "tokens")
     digest = hashlib.sha256()
@@ -274,7 +232,7 @@ def datasets_map(rows: str, tokenizer: str, kind: str, processes: int, folder: s
         made.append(raw.map(tokenize, batched=True, num_proc=processes if processes > 1 else None, remove_columns=raw.column_names))
         return {"rows": len(made[0])}
 
-    result = _timed(run)
+    result = timed(run)
     digest, tokens = hashlib.sha256(), 0
     for row in made[0].with_format("numpy"):
         digest.update(row["input_ids"].astype("<i4").tobytes() + row["mask"].astype("u1").tobytes())
@@ -300,12 +258,7 @@ def encode_batch(rows: str, tokenizer: str, kind: str) -> Result:
             tokens += sum(len(encoding.ids) for encoding in bare.encode_batch(texts[start : start + 1000], add_special_tokens=False))
         return {"rows": len(texts), "tokens": tokens}
 
-    return _timed(run)
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return timed(run)
 
 
 MEASURES: dict[str, Callable[..., Result]] = {"regrow": regrow, "datasets_map": datasets_map, "encode_batch": encode_batch}
