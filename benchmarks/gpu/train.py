@@ -85,7 +85,7 @@ def make_model(folder: Path, shape: str, tokenizer: Path, length: int) -> float:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
-        model = LlamaForCausalLM(LlamaConfig(**settings))
+        model: Any = LlamaForCausalLM(LlamaConfig(**settings))
     torch.set_default_dtype(before)
     model.save_pretrained(folder)
     parameters = sum(parameter.numel() for parameter in model.parameters()) - model.get_input_embeddings().weight.numel()
