@@ -8,13 +8,20 @@ from pipeline.options.schema import Group, not_yet, option, refused, renamed
 
 _FLASH = "a CUDA GPU and flash-attn"
 _TRITON = "a CUDA GPU (Triton kernels)"
-KERNELS_TO_COME = ("flash_attention_2", "flash_attention_3", "flex_attention", "xformers", "sage", "paged_attention", "kernels-community/*")
+KERNELS_TO_COME = ("xformers", "sage", "fp8", "paged_attention", "flash_attention_4", "kernels-community/*")
+Kernel = Literal["varlen", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 
 class Attention(Group):
     """Which attention kernel."""
 
-    attn_implementation: Literal["sdpa", "eager"] | None = option(None, "Attention kernel; default sdpa.", later=KERNELS_TO_COME)
+    attn_implementation: Kernel | None = option(
+        None,
+        "Attention kernel; default varlen, which computes the rows of a bin one by one, where the model allows it. "
+        "Flash and flex attention need a CUDA GPU.",
+        extras=(("flash_attention_2", "flash_attn", "flash-attn"),),
+        later=KERNELS_TO_COME,
+    )
     sdp_attention: bool | None = renamed("attn_implementation: sdpa", "Old switch for PyTorch's own attention.")
     eager_attention: bool | None = renamed("attn_implementation: eager", "Old switch for plain matrix products.")
     flash_attention: bool | None = renamed("attn_implementation: flash_attention_2", "Old switch for FlashAttention 2.")

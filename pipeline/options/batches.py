@@ -16,9 +16,17 @@ class Batches(Group):
     gradient_accumulation_steps: int = option(1, "Forward passes per optimizer step.", ge=1, le=LARGEST)
     num_epochs: float = option(1.0, "Passes over the training data.", gt=0, le=1_000_000)
     max_steps: int | None = option(None, "Stop after so many optimizer steps, whatever num_epochs says.", ge=1, le=LARGEST)
-    batch_size: int | None = not_yet("Rows per optimizer step on all devices; gives gradient_accumulation_steps.", idle=(), ge=1)
-    eval_batch_size: int | None = not_yet("Rows per forward pass while evaluating; default micro_batch_size.", idle=(), ge=1)
-    auto_find_batch_size: bool | None = not_yet("Halve the batch when memory runs out.")
+    batch_size: int | None = option(
+        None, "Rows per optimizer step on all devices (in Axolotl: on each); gives gradient_accumulation_steps.", ge=1, le=LARGEST
+    )
+    eval_batch_size: int | None = option(
+        None, "Rows per forward pass and device while evaluating; default micro_batch_size.", ge=1, le=LARGEST
+    )
+    auto_find_batch_size: bool = option(
+        False,
+        "When memory runs out, start again with half the micro batch and twice the accumulation: the global batch stays, "
+        "and the result is that of a run with this micro_batch_size. One process only.",
+    )
 
 
 class Cadence(Group):
@@ -27,42 +35,66 @@ class Cadence(Group):
     logging_steps: int | None = option(
         None, "Steps between log lines; default 0.5 % of the steps, at least 1, at most 10.", ge=1, le=LARGEST
     )
-    save_steps: int | None = option(None, "Steps between checkpoints; default one per epoch.", ge=1, le=LARGEST)
-    save_total_limit: int = option(4, "Checkpoints kept while a run lasts.", ge=1)
-    saves_per_epoch: int | None = not_yet("Checkpoints per epoch.", idle=(1,), ge=1)
-    save_strategy: When | None = not_yet("When checkpoints are written: no, steps, epoch, best.", idle=("epoch", "steps"))
-    save_first_step: bool | None = not_yet("Write a checkpoint after the first step, to see early that it works.")
-    save_only_model: bool | None = not_yet("Checkpoints without optimizer state; they cannot be resumed.", False)
+    save_steps: int | float | None = option(
+        None, "Steps between checkpoints, or below 1 their share of all steps; default one checkpoint per epoch.", gt=0, le=LARGEST
+    )
+    save_total_limit: int = option(4, "Checkpoints kept while a run lasts; the best one besides, when it is wanted.", execution=True, ge=1)
+    saves_per_epoch: int | None = option(None, "Checkpoints per epoch, evenly spread; the last at its end.", ge=1, le=LARGEST)
+    save_strategy: When | None = option(
+        None,
+        "When checkpoints are written: steps, epoch (the default), best (after an evaluation better than all before), "
+        "or no (only when a run is asked to stop).",
+    )
+    save_first_step: bool = option(False, "Write a checkpoint after the first step, to see early that it works.", execution=True)
+    save_only_model: bool = option(
+        False, "Checkpoints without optimizer state. They cannot be resumed: a killed run starts anew.", execution=True
+    )
     save_safetensors: bool | None = refused(
         "Write safetensors files.", "other formats can run code when they are read", default=True, idle=()
     )
-    eval_steps: int | float | None = not_yet("Steps between evaluations, or their share of all steps.", idle=(), gt=0)
-    evals_per_epoch: int | None = not_yet("Evaluations per epoch.", idle=(0,), ge=0)
-    eval_strategy: When | None = not_yet("When the evaluation rows are measured during training: no, steps, epoch.", idle=("no",))
+    eval_steps: int | float | None = option(
+        None, "Steps between evaluations on the held-out rows, or below 1 their share of all steps.", gt=0, le=LARGEST
+    )
+    evals_per_epoch: int | None = option(None, "Evaluations per epoch, evenly spread; the last at its end.", ge=0, le=LARGEST)
+    eval_strategy: Literal["no", "steps", "epoch"] | None = option(
+        None,
+        "When the held-out rows are measured during training: no, steps, epoch. Not at all if no key of evaluations is set; "
+        "otherwise before the first and after the last step too.",
+    )
     evaluation_strategy: str | None = renamed("eval_strategy")
 
 
 class BestModel(Group):
     """Which checkpoint wins, and when to stop early."""
 
-    load_best_model_at_end: bool | None = not_yet("Give out the best checkpoint instead of the last.", False)
-    metric_for_best_model: str | None = not_yet("What best means; default the evaluation loss.")
-    greater_is_better: bool | None = not_yet("Whether a larger metric is better.", idle=())
-    early_stopping_patience: int | None = not_yet("Stop after so many evaluations without improvement.", idle=(), ge=1)
+    load_best_model_at_end: bool = option(False, "Give out the best checkpoint instead of the last.")
+    metric_for_best_model: str | None = option(
+        None, "What best means: eval_loss (the default), eval_perplexity or eval_accuracy (of held-out tokens); `eval_` may be left out."
+    )
+    greater_is_better: bool | None = option(None, "Whether a larger metric is better; default as the metric means it.")
+    early_stopping_patience: int | None = option(
+        None, "Stop after so many evaluations in a row that are not better than the best before.", ge=1, le=LARGEST
+    )
 
 
 class DynamicCheckpoint(Nested):
     """A checkpoint on demand."""
 
-    enabled: bool = not_yet("Look for the trigger file.", False)
-    check_interval: int = not_yet("Steps between two looks.", 10, idle=(), ge=1)
-    trigger_file_path: str = not_yet("Name of the trigger file.", "", idle=())
+    enabled: bool = option(False, "Look for the trigger file, and heed SIGUSR1.", execution=True)
+    check_interval: int = option(10, "Steps between two looks for the file; the signal is heeded after every step.", execution=True, ge=1)
+    trigger_file_path: str = option(
+        "checkpoint.save", "Name of the trigger file, in data/metrics/train. It is removed when it is seen.", execution=True
+    )
 
 
 class CheckpointsElsewhere(Group):
     """Checkpoints on demand and on the hub."""
 
-    dynamic_checkpoint: DynamicCheckpoint | None = not_yet("Write a checkpoint when a file appears.", idle=({}, {"enabled": False}))
+    dynamic_checkpoint: DynamicCheckpoint | None = option(
+        None,
+        "Write a checkpoint when a file appears, or when the process gets SIGUSR1 (`kill -USR1 PID`; the run tells its PID), and go on.",
+        execution=True,
+    )
     hub_model_id: str | None = not_yet("Hub model that checkpoints are uploaded to.", execution=True)
     hub_strategy: str | None = not_yet(
         "Which checkpoints are uploaded: end, every_save, checkpoint, all_checkpoints.", execution=True, idle=()

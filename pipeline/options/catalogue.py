@@ -73,9 +73,9 @@ def _options(place: str, field: FieldInfo, section: str) -> Iterator[Option]:
 
 
 def _is_told_here(place: str, model: type[BaseModel], name: str) -> bool:
-    """Entries of `test_datasets` and `pretraining_dataset` have the options of `datasets`, which are not told again."""
+    """Entries of other lists have the options of those of `datasets`, which are not told again."""
     own = issubclass(model, PretrainingEntry) and name in model.__annotations__
-    return place not in ("test_datasets", "pretraining_dataset.type") and (own or not issubclass(model, PretrainingEntry))
+    return place not in ("test_datasets", "dedupe.against", "pretraining_dataset.type") and (own or not issubclass(model, PretrainingEntry))
 
 
 def _readers(place: str) -> tuple[str, ...]:

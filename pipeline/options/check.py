@@ -43,11 +43,11 @@ def unmet_needs(recipe: Recipe, machine: Machine) -> list[str]:
 
 
 def _lacking(facts: OptionFacts, value: Any, default: Any, machine: Machine) -> Iterator[str]:
-    if facts.status == "needs" and "GPU" in facts.note and not machine.gpu and value not in (None, default):
+    if facts.status == "needs" and "GPU" in facts.note and not machine.gpu and value not in (None, False, default):
         yield f"{facts.note}, and there is none here"
     for pattern, package, extra in facts.extras:
         values = value if isinstance(value, list) else [value]
-        if any(fnmatch(str(item), pattern) for item in values) and not machine.has_package(package):
+        if value is not None and any(fnmatch(str(item), pattern) for item in values) and not machine.has_package(package):
             yield f"the package {package}, which is not installed here: pip install 'regrow[{extra}]'"
 
 

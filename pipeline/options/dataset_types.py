@@ -8,9 +8,10 @@ from typing import Literal
 
 from pipeline.options.row_format import RowFormat
 
-Kind = Literal["text", "pairs", "odds", "feedback", "scores", "steps"]
+Kind = Literal["text", "pairs", "odds", "feedback", "scores", "steps", "prompts"]
 """What a row is for: text to predict; a pair of answers (DPO, IPO, SimPO; ORPO has other rows); one answer that is wanted
-or not (KTO); a pair that a reward model scores; steps that a process reward model judges."""
+or not (KTO); a pair that a reward model scores; steps that a process reward model judges; a prompt that the model answers
+itself (GRPO)."""
 
 STYLES = ("instruct", "chat", "chatml", "phi")
 
@@ -43,6 +44,7 @@ TYPES: dict[Kind, tuple[str, ...]] = {
     "feedback": _FEEDBACK,
     "scores": ("bradley_terry.chat_template",),
     "steps": ("stepwise_supervised",),
+    "prompts": ("chat_template",),
 }
 """Every name, by what is trained. Left out of a name: the style behind a colon, and ``.load`` and ``.default``."""
 
@@ -53,9 +55,13 @@ _ASKED_BY: dict[Kind, str] = {
     "feedback": "`rl: kto`",
     "scores": "`reward_model: true`",
     "steps": "`process_reward_model: true`",
+    "prompts": "`rl: grpo`",
 }
 
-_RL: dict[str, Kind] = {"dpo": "pairs", "ipo": "pairs", "simpo": "pairs", "orpo": "odds", "kto": "feedback"}
+_RL: dict[str, Kind] = {
+    **{"dpo": "pairs", "ipo": "pairs", "simpo": "pairs", "orpo": "odds", "kto": "feedback"},
+    **{"grpo": "prompts", "gdpo": "prompts"},
+}
 
 _PAIR_KEYS = ("field_prompt", "field_system", "field_chosen", "field_rejected", "prompt_format", "chosen_format", "rejected_format")
 
@@ -96,9 +102,12 @@ READERS: dict[str, tuple[str, ...]] = {
 }
 """Keys of a dataset entry that only some types read, and these types. Types of the user's own may read all of them."""
 
+SAY_WHAT_IS_TRAINED = (*("roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "message_field_training_detail"),)
+"""Of these, the ones that mean nothing for a prompt, of which nothing is trained."""
+
 
 def kind_of(rl: str | None, reward_model: bool, process_reward_model: bool) -> Kind | None:
-    """What rows are for; ``None`` where rows are only prompts that the model itself answers."""
+    """What rows are for; ``None`` for a kind of training that regrow does not know the rows of."""
     if rl is not None:
         return _RL.get(rl)
     return "scores" if reward_model else "steps" if process_reward_model else "text"
@@ -127,7 +136,8 @@ def type_problem(value: str | RowFormat | None, kind: Kind) -> tuple[str, str] |
         works = f"what works with {_ASKED_BY[kind]}: {_listed(TYPES[kind])}"
         return None if kind in MAPPINGS else ("no mapping of columns says how such rows are read", works)
     if is_own(value):
-        return None if kind in MAPPINGS else ("rows of your own have no steps or scores", f"what works: {_listed(TYPES[kind])}")
+        has_own = kind in MAPPINGS or kind == "prompts"
+        return None if has_own else ("rows of your own have no steps or scores", f"what works: {_listed(TYPES[kind])}")
     first, _, style = value.partition(":")
     if first in STYLED and kind == "text" and style not in ("", *STYLED[first]):
         return f"{first} has no style {style!r}", f"its styles: {', '.join(STYLED[first])}"

@@ -54,7 +54,7 @@ def documents(options: RecipeOptions) -> Iterator[Decided]:
 
 def random_rows(options: RecipeOptions) -> Iterator[Decided]:
     """Only random parts depend on the seed."""
-    entries = [*options.datasets, *(options.test_datasets or [])]
+    entries = [*options.datasets, *(options.test_datasets or []), *(options.dedupe.against or [])]
     if any((entry.shards or 1) > 1 or (entry.weight or 1) < 1 for entry in entries):
         yield Decided("rows_seed", options.seed, "seed")
 
@@ -68,18 +68,30 @@ def streamed_rows(options: RecipeOptions) -> Iterator[Decided]:
     if options.max_steps is None or not (options.streaming or options.pretraining_dataset):
         return
     row = options.sequence_len * BYTES_PER_TOKEN
-    rows = options.max_steps * options.micro_batch_size * options.gradient_accumulation_steps
+    rows = options.max_steps * (options.batch_size or options.micro_batch_size * options.gradient_accumulation_steps)
     yield Decided("stream_bytes", rows * row, f"max_steps x batch x sequence_len tokens of {BYTES_PER_TOKEN} bytes")
     if any(entry.type not in ("completion", "pretrain") for entry in options.datasets):
         yield Decided("stream_row_bytes", row, f"sequence_len tokens of {BYTES_PER_TOKEN} bytes")
 
 
-SETTLED: tuple[Callable[[RecipeOptions], Iterator[Decided]], ...] = (template_of_text, documents, random_rows, streamed_rows)
+def tokenizer_of_config(options: RecipeOptions) -> Iterator[Decided]:
+    """Config files from elsewhere come with their tokenizer."""
+    if options.tokenizer_config is None and options.base_model_config is not None:
+        yield Decided("tokenizer_config", options.base_model_config, "base_model_config, when not set")
+
+
+SETTLED: tuple[Callable[[RecipeOptions], Iterator[Decided]], ...] = (
+    template_of_text,
+    documents,
+    random_rows,
+    streamed_rows,
+    tokenizer_of_config,
+)
 
 
 def tokenizer_of_model(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """A model comes with its tokenizer and template."""
-    if options.tokenizer_config is None:
+    if options.tokenizer_config is None and options.base_model_config is None:
         yield Decided("tokenizer_config", options.base_model, "base_model, when not set")
     if options.chat_template is None and options.chat_template_jinja is None:
         yield Decided("chat_template", "tokenizer_default", "the tokenizer's own, when it has one")
@@ -100,8 +112,8 @@ def precision(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """bf16 where the hardware has it. On a CPU its products are emulated, many times slower than fp32."""
     if options.bf16 != "auto":
         return
-    if options.fp16:
-        yield Decided("bf16", False, "fp16 is true")
+    if format := next((key for key in ("fp8", "fp16", "bfloat16", "float16", "float32") if getattr(options, key)), None):
+        yield Decided("bf16", False, f"{format} is true")
     elif machine.gpu:
         yield Decided("bf16", "true if the GPU has bf16, else false (fp32)", "auto, on a GPU")
     else:
@@ -110,15 +122,28 @@ def precision(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
 
 def adapted_modules(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """PEFT knows the attention layers of common architectures."""
-    if options.adapter is not None and options.lora_target_modules is None:
+    named_otherwise = options.lora_target_modules is not None or options.lora_target_parameters or options.lora_model_dir is not None
+    if options.adapter is not None and not named_otherwise:
         what = "all linear layers except the output head" if options.lora_target_linear else "PEFT's choice for the architecture"
         yield Decided("lora_target_modules", what, "lora_target_linear" if options.lora_target_linear else "when no module is named")
 
 
 def attention(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
-    """PyTorch's own kernel works everywhere."""
-    if options.attn_implementation is None:
-        yield Decided("attn_implementation", "sdpa", "works on every machine")
+    """Rows of a bin one by one cost less than the whole bin with most of it masked."""
+    if options.attn_implementation is None and options.torch_compile is True:
+        yield Decided("attn_implementation", "sdpa", "torch_compile: how many rows a bin has is not known when the model is compiled")
+    elif options.attn_implementation is None:
+        yield Decided(
+            "attn_implementation", "varlen where the architecture takes it, else sdpa or eager", "fastest for rows of unequal length"
+        )
+
+
+def flattening(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
+    """A kernel that compares all pairs of a row loses by longer rows what it saves of padding."""
+    if options.batch_flattening == "auto":
+        dense = options.attn_implementation in ("sdpa", "eager", "flex_attention")
+        value = False if dense else "true with varlen or FlashAttention, else false"
+        yield Decided("batch_flattening", value, "auto; sdpa and eager compare all pairs of a row")
 
 
 def warmup(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
@@ -143,8 +168,18 @@ def logging(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
 
 def checkpoints(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """One checkpoint per epoch, unless the file says when."""
-    if options.save_steps is None:
+    if options.save_steps is None and options.saves_per_epoch is None and options.save_strategy is None:
         yield Decided("save_steps", "the steps of one epoch", "one checkpoint per epoch, when not set")
 
 
-WHEN_RUN: tuple[Decision, ...] = (tokenizer_of_model, turns_to_train, precision, adapted_modules, attention, warmup, logging, checkpoints)
+WHEN_RUN: tuple[Decision, ...] = (
+    tokenizer_of_model,
+    turns_to_train,
+    precision,
+    adapted_modules,
+    attention,
+    flattening,
+    warmup,
+    logging,
+    checkpoints,
+)

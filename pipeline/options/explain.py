@@ -67,10 +67,10 @@ def _default(option: Option) -> str:
 
 
 def _inside(option: Option) -> dict[str, Option]:
-    """The options of a group, by place. Entries of `test_datasets` are told under `datasets`."""
+    """The options of a group, by place. Entries of `test_datasets` and `dedupe.against` are told under `datasets`."""
     if not models_in(option.field.annotation):
         return {}
-    start = "datasets." if option.place == "test_datasets" else f"{option.place}."
+    start = "datasets." if option.place in ("test_datasets", "dedupe.against") else f"{option.place}."
     return {place: found for place, found in catalogue().items() if place.startswith(start) and "." not in place.removeprefix(start)}
 
 

@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.options.schema import LARGEST, Group, not_yet, option
+from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused
+
+_DEALT = "regrow deals out batches itself, in an order that follows from the seed alone"
+
+
+class AcceleratorConfig(Nested):
+    """What of accelerate's configuration is left to choose."""
+
+    non_blocking: bool = option(False, "Copy batches to the GPU while it computes; wants dataloader_pin_memory.", execution=True)
+    split_batches: bool | None = refused("Cut batches into parts for the processes.", _DEALT, "set micro_batch_size")
+    dispatch_batches: bool | None = refused("Let the first process read for all.", _DEALT)
+    even_batches: bool | None = refused("Repeat bins until all processes have equally many.", "empty bins fill up", idle=(True,))
+    use_seedable_sampler: bool | None = refused("Shuffle with accelerate's sampler.", _DEALT, idle=(True,))
+    use_configured_state: bool | None = refused("Take over an Accelerator that exists.", "train makes its own")
+    gradient_accumulation_kwargs: dict[str, Any] | None = refused(
+        "How accelerate accumulates gradients.", "the trainer does", "set gradient_accumulation_steps", idle=({},)
+    )
 
 
 class DataLoading(Group):
     """Read by train; workers and pinned memory do not change what is trained."""
 
-    dataloader_num_workers: int | None = not_yet("Processes that prepare batches.", execution=True, idle=(), ge=0)
-    dataloader_pin_memory: bool | None = not_yet(
-        "Prepare batches in page-locked memory, for faster copies to a GPU.", execution=True, idle=()
+    dataloader_num_workers: int = option(0, "Processes that prepare batches; 0: the training process does.", execution=True, ge=0, le=1024)
+    dataloader_pin_memory: bool | None = option(
+        None, "Prepare batches in page-locked memory, for faster copies to a GPU; default true where there is one.", execution=True
     )
-    dataloader_prefetch_factor: int | None = not_yet("Batches that each process prepares ahead.", execution=True, idle=(), ge=1)
-    dataloader_drop_last: bool | None = not_yet("Leave out a last batch that is not full.")
-    remove_unused_columns: bool | None = not_yet("Hand the trainer only what the model takes, as regrow does.", idle=(True,))
-    accelerator_config: dict[str, Any] | None = not_yet("Settings of accelerate's Accelerator.", idle=({},))
+    dataloader_prefetch_factor: int | None = option(
+        None, "Batches that each of dataloader_num_workers prepares ahead; default 2.", execution=True, ge=1, le=LARGEST
+    )
+    dataloader_drop_last: bool = option(
+        False,
+        "Leave out the bins of an epoch, others each time, that do not fill a micro-batch of every process. (Axolotl: true with packing.)",
+    )
+    remove_unused_columns: bool | None = option(
+        None, "Kept by either value: batches hold what the model takes and nothing else, so nothing is there to remove.", execution=True
+    )
+    accelerator_config: AcceleratorConfig | None = option(None, "Settings of accelerate's Accelerator.", execution=True)
 
 
 class Padding(Group):
@@ -28,11 +51,17 @@ class Padding(Group):
         "Pad every batch to sequence_len, so that all have one shape; else a batch is as long as its longest row. Pads are not trained.",
     )
     pad_to_multiple_of: int | None = option(None, "Pad every batch to a multiple of so many tokens.", newer=True, ge=1, le=LARGEST)
-    batch_flattening: Literal["auto"] | bool | None = not_yet(
-        "Join the rows of a batch without padding.", needs="a CUDA GPU and flash attention"
+    batch_flattening: Literal["auto"] | bool | None = option(
+        None,
+        "Join the rows of a micro-batch into one without padding; they never attend to each other. auto: where the attention kernel "
+        "computes them one by one (varlen, FlashAttention).",
     )
-    multipack_real_batches: bool | None = not_yet("Several bins per batch instead of one long one.", idle=())
-    group_by_length: bool | None = not_yet("Put rows of similar length into the same batch.")
+    multipack_real_batches: bool | None = option(
+        None, "false: with sample_packing, join the bins of a micro-batch into one row instead of stacking them; default true."
+    )
+    group_by_length: bool = option(
+        False, "Put bins of similar length into the same micro-batch, so that less is padding; micro-batches still come shuffled."
+    )
 
 
 class Images(Group):

@@ -20,21 +20,25 @@ class BaseModelSource(Group):
     )
     revision_of_model: str | None = option(None, "Commit, tag or branch of a hub model.")
     trust_remote_code: bool | None = not_yet("Run code that comes with a model; regrow runs none.", False)
-    base_model_config: str | None = not_yet("Where config files come from when not from base_model.")
-    cls_model_config: str | None = not_yet("Name of the transformers config class; default AutoConfig.", idle=("AutoConfig",))
-    overrides_of_model_config: dict[str, Any] | None = not_yet(
-        "Attributes to set on the model's config, for example rope_scaling.", idle=({},)
+    base_model_config: str | None = option(
+        None, "Where config.json and the tokenizer come from when not from base_model: a hub id or a local folder.", min_length=1
     )
-    reinit_weights: bool | None = not_yet("Start from random weights of this architecture.")
+    cls_model_config: str | None = option(
+        None, "Name of the transformers config class that config.json is read as, such as LlamaConfig; default: what its model_type says."
+    )
+    overrides_of_model_config: dict[str, Any] | None = option(
+        None, "Attributes to set in the model's config.json, for example rope_scaling; all later stages see them."
+    )
+    reinit_weights: bool = option(False, "Start from random weights of this architecture, the same ones each time.")
 
 
 class ModelConstruction(Group):
     """How the model is made from its files. Read by train."""
 
-    type_of_model: str | None = not_yet(
-        "Name of the transformers model class; default AutoModelForCausalLM.", idle=("AutoModelForCausalLM",)
+    type_of_model: str | None = option(
+        None, "Name of the transformers model class; it must be the one for causal language models of this type."
     )
-    overrides_of_model_kwargs: dict[str, Any] | None = not_yet("Further keywords for from_pretrained.", idle=({},))
+    overrides_of_model_kwargs: dict[str, Any] | None = option(None, "Further keywords for from_pretrained: experts_implementation.")
     processor_type: str | None = not_yet("Name of the transformers processor class of a multimodal model.")
     use_kernels: bool | None = not_yet("Take fused kernels from the hub where the model has them.", needs="a CUDA GPU and kernels")
     llama4_linearized_experts: bool | None = not_yet("Replace Llama 4's fused experts by linear layers, which QLoRA can adapt.")
@@ -60,11 +64,18 @@ class Placement(Group):
     device: str | None = refused(
         "In Axolotl: filled in by the program.", "the device is found at run time", "hide GPUs with CUDA_VISIBLE_DEVICES"
     )
-    device_map: str | dict[str, Any] | None = not_yet("Which part of the model goes to which device.", needs="a CUDA GPU", execution=True)
-    max_memory: dict[int | Literal["cpu", "disk"], int | str] | None = not_yet(
-        "Memory to use on each device when device_map is computed.", needs="a CUDA GPU", execution=True
+    device_map: str | dict[str, Any] | None = option(
+        None,
+        "Which part of the model goes to which GPU: auto, balanced, sequential or module names with numbers.",
+        needs="a CUDA GPU",
+        execution=True,
     )
-    gpu_memory_limit: int | str | None = not_yet("Memory to use on every GPU, in GiB or with a unit.", needs="a CUDA GPU", execution=True)
+    max_memory: dict[int | Literal["cpu", "disk"], int | str] | None = option(
+        None, "Memory to use for weights on each device when device_map is computed.", needs="a CUDA GPU", execution=True
+    )
+    gpu_memory_limit: int | str | None = option(
+        None, "Memory to use for weights on every GPU, in GiB or with a unit.", needs="a CUDA GPU", execution=True
+    )
     low_cpu_mem_usage: bool | None = not_yet("Load weights without a second copy in RAM; always so here.", execution=True, idle=(True,))
     experimental_skip_move_to_device: bool | None = not_yet(
         "Leave moving the model to its device to the trainer.", True, execution=True, idle=()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pipeline.options.schema import Group, Nested, not_yet, renamed
+from pydantic import Field
+
+from pipeline.options.schema import Group, Nested, option, renamed
 
 _VLLM = "a CUDA GPU and vllm"
 
@@ -12,58 +14,86 @@ _VLLM = "a CUDA GPU and vllm"
 class Trl(Nested):
     """Settings of TRL's trainers."""
 
-    beta: float | None = not_yet("How strongly the model is held to the reference; wins over rl_beta.", idle=(), ge=0)
-    max_completion_length: int | None = not_yet("Longest generated answer, in tokens.", idle=(), ge=1)
-    use_vllm: bool = not_yet("Generate with vLLM.", False, needs=_VLLM)
-    vllm_mode: Literal["server", "colocate"] | None = not_yet("vLLM in a server of its own, or beside the trainer.", needs=_VLLM, idle=())
-    vllm_server_host: str | None = not_yet("Host of the server.", "0.0.0.0", needs=_VLLM, execution=True, idle=())
-    vllm_server_port: int | None = not_yet("Port of the server.", 8000, needs=_VLLM, execution=True, idle=(), ge=1, le=65535)
-    vllm_server_timeout: int | None = not_yet("Seconds to wait for the server.", needs=_VLLM, execution=True, idle=(), ge=1)
-    vllm_guided_decoding_regex: str | None = not_yet("Pattern that generated answers must match.", needs=_VLLM)
-    vllm_enable_sleep_mode: bool | None = not_yet("Free vLLM's memory while it is idle.", needs=_VLLM, execution=True)
-    reward_funcs: list[str] | None = not_yet("Dotted paths of functions that score answers, or reward models.", idle=([],))
-    reward_weights: list[float] | None = not_yet("Their weights.", idle=([],))
-    num_generations: int | None = not_yet("Answers per prompt.", idle=(), ge=2)
-    log_completions: bool | None = not_yet("Log generated answers.", False, execution=True)
-    num_completions_to_print: int | None = not_yet("How many of them.", execution=True, idle=(), ge=0)
-    importance_sampling_level: Literal["sequence", "token"] | None = not_yet("token: GRPO; sequence: GSPO.", idle=("token",))
-    sync_ref_model: bool | None = not_yet("Let the reference follow the model.", False)
-    ref_model_mixup_alpha: float | None = not_yet("Share of the model in the new reference.", 0.9, idle=(), ge=0, le=1)
-    ref_model_sync_steps: int | None = not_yet("Steps between two of these updates.", 64, idle=(), ge=1)
-    scale_rewards: bool | Literal["group", "batch", "none"] = not_yet("Divide rewards by their standard deviation.", True, idle=())
-    temperature: float | None = not_yet("Sampling temperature.", idle=(1,), gt=0)
-    top_p: float | None = not_yet("Sample from the likeliest tokens that have this probability together.", idle=(1,), gt=0, le=1)
-    top_k: int | None = not_yet("Sample from so many likeliest tokens.", idle=(0, -1), ge=-1)
-    min_p: float | None = not_yet("Leave out tokens less likely than this share of the likeliest.", idle=(0,), ge=0, le=1)
-    repetition_penalty: float | None = not_yet("Make tokens that were used less likely.", idle=(1,), gt=0)
-    num_iterations: int | None = not_yet("Updates per batch of answers.", idle=(1,), ge=1)
-    epsilon: float | None = not_yet("Clipping of the probability ratio.", idle=(), gt=0)
-    epsilon_high: float | None = not_yet("Upper clipping, when it differs (DAPO).", idle=(), gt=0)
-    use_liger_kernel: bool | None = not_yet("Fused loss.", needs="a CUDA GPU and liger-kernel", newer=True)
+    beta: float | None = option(
+        None, "How strongly the model is held to the reference; wins over rl_beta. GRPO: default 0, which needs no reference.", ge=0
+    )
+    max_completion_length: int = option(512, "GRPO: longest generated answer, in tokens.", ge=1)
+    use_vllm: bool = option(False, "GRPO: generate with vLLM instead of transformers.", needs=_VLLM)
+    vllm_mode: Literal["server", "colocate"] = option(
+        "colocate", "GRPO: vLLM on the trainer's own GPUs (colocate), or in a server that `regrow vllm-serve` starts.", needs=_VLLM
+    )
+    vllm_server_host: str | None = option(
+        None, "GRPO: host of the vLLM server; default vllm.host, else 0.0.0.0.", needs=_VLLM, execution=True
+    )
+    vllm_server_port: int | None = option(
+        None, "GRPO: port of the vLLM server; default vllm.port, else 8000.", needs=_VLLM, execution=True, ge=1, le=65535
+    )
+    vllm_server_timeout: int = option(240, "GRPO: seconds to wait for the vLLM server.", needs=_VLLM, execution=True, ge=1)
+    vllm_guided_decoding_regex: str | None = option(None, "GRPO: pattern that generated answers must match.", needs=_VLLM)
+    vllm_enable_sleep_mode: bool = option(
+        False, "GRPO: free vLLM's memory while it is idle; only with `vllm_mode: colocate`.", needs=_VLLM, execution=True
+    )
+    reward_funcs: list[Annotated[str, Field(min_length=1)]] | None = option(
+        None,
+        "GRPO: dotted paths of functions that score answers (`function(prompts, completions, **columns)` returns a number for each), or "
+        "local folders of reward models.",
+    )
+    reward_weights: list[float] | None = option(None, "GRPO: a weight for each of reward_funcs; default 1.")
+    num_generations: int = option(8, "GRPO: answers per prompt.", ge=2)
+    log_completions: bool = option(False, "GRPO: show generated answers while training.", execution=True)
+    num_completions_to_print: int | None = option(None, "GRPO: how many of them; default all that were generated.", execution=True, ge=0)
+    importance_sampling_level: Literal["sequence", "token"] = option(
+        "token", "GRPO: ratio of probabilities of each token (token), or of whole answers (sequence: GSPO)."
+    )
+    sync_ref_model: bool = option(False, "GRPO: let the reference follow the model.")
+    ref_model_mixup_alpha: float = option(0.9, "GRPO: share of the model in the new reference.", ge=0, le=1)
+    ref_model_sync_steps: int = option(64, "GRPO: steps between two of these updates.", ge=1)
+    scale_rewards: bool | Literal["group", "batch", "none"] = option(
+        True, "GRPO: divide rewards by their standard deviation: within the answers to a prompt (true, group), of the batch, or not at all."
+    )
+    temperature: float = option(1.0, "GRPO: sampling temperature.", gt=0)
+    top_p: float = option(1.0, "GRPO: sample from the likeliest tokens that have this probability together.", gt=0, le=1)
+    top_k: int = option(0, "GRPO: sample from so many likeliest tokens; 0 or -1: from all.", ge=-1)
+    min_p: float | None = option(None, "GRPO: leave out tokens less likely than this share of the likeliest.", ge=0, le=1)
+    repetition_penalty: float = option(1.0, "GRPO: above 1, make tokens that were used less likely.", gt=0)
+    num_iterations: int = option(1, "GRPO: updates per batch of answers.", ge=1)
+    epsilon: float = option(0.2, "GRPO: clipping of the probability ratio.", gt=0)
+    epsilon_high: float | None = option(None, "GRPO: upper clipping, where it differs (DAPO: 0.28).", gt=0)
+    use_liger_kernel: bool = option(False, "GRPO: fused kernels.", needs="a CUDA GPU and liger-kernel", newer=True)
     use_liger_loss: bool | None = renamed("trl.use_liger_kernel")
-    loss_type: str | None = not_yet("How token losses are averaged: grpo, bnpo, dr_grpo and others.", idle=())
-    mask_truncated_completions: bool = not_yet("Leave answers that hit the length limit out of the loss.", False)
-    rollout_func: str | None = not_yet("Dotted path of a function of your own that generates answers.")
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = option(
+        "dapo",
+        "GRPO: how token losses are averaged and clipped: by answer (grpo), by batch (bnpo), by the longest answer allowed (dr_grpo), by "
+        "all tokens of a step (dapo), or as the papers of these names say.",
+    )
+    mask_truncated_completions: bool = option(False, "GRPO: leave answers that hit the length limit out of the loss.")
+    rollout_func: str | None = option(
+        None,
+        "GRPO: dotted path of a function of your own that generates answers: `function(prompts, trainer)` returns prompt_ids, "
+        "completion_ids and logprobs.",
+    )
 
 
 class VllmServer(Nested):
-    """Settings of a vLLM server."""
+    """Settings of vLLM: of the server that `regrow vllm-serve` starts, and as far as they apply of vLLM beside the trainer."""
 
-    device: str | None = not_yet("Device.", "auto", idle=())
-    tensor_parallel_size: int | None = not_yet("GPUs that share each layer.", idle=(1,), ge=1)
-    data_parallel_size: int | None = not_yet("Copies of the model.", idle=(1,), ge=1)
-    gpu_memory_utilization: float | None = not_yet("Share of the GPU's memory.", 0.9, idle=(), gt=0, le=1)
-    dtype: str | None = not_yet("Number format.", "auto", idle=())
-    max_model_len: int | None = not_yet("Longest context.", idle=(), ge=1)
-    enable_prefix_caching: bool | None = not_yet("Keep the attention state of common beginnings.", idle=())
-    host: str | None = not_yet("Host to listen on.", "0.0.0.0", idle=())
-    port: int | None = not_yet("Port to listen on.", 8000, idle=(), ge=1, le=65535)
-    enable_reasoning: bool | None = not_yet("Separate reasoning from answers.")
-    reasoning_parser: str | None = not_yet("How reasoning is recognised.")
+    device: Literal["auto", "cuda"] = option("auto", "Device; vLLM finds it itself.", needs=_VLLM, execution=True)
+    tensor_parallel_size: int = option(1, "GPUs that share each layer.", needs=_VLLM, execution=True, ge=1)
+    data_parallel_size: int = option(1, "Copies of the model.", needs=_VLLM, execution=True, ge=1)
+    gpu_memory_utilization: float | None = option(
+        None, "Share of the GPU's memory; default 0.9 for a server, 0.3 beside the trainer.", needs=_VLLM, execution=True, gt=0, le=1
+    )
+    dtype: str = option("auto", "Number format of the server.", needs=_VLLM)
+    max_model_len: int | None = option(None, "Longest prompt and answer together; default what the model was made for.", needs=_VLLM, ge=1)
+    enable_prefix_caching: bool | None = option(None, "Keep the attention state of common beginnings.", needs=_VLLM, execution=True)
+    host: str = option("0.0.0.0", "Host to listen on.", needs=_VLLM, execution=True)
+    port: int = option(8000, "Port to listen on.", needs=_VLLM, execution=True, ge=1, le=65535)
+    enable_reasoning: bool | None = option(None, "Separate reasoning from answers, as reasoning_parser says.", needs=_VLLM)
+    reasoning_parser: str | None = option(None, "How the server recognises reasoning: a name that vLLM knows.", needs=_VLLM)
 
 
 class OnlineLearning(Group):
     """Generated answers, and who scores them."""
 
-    trl: Trl | None = not_yet("Settings of TRL's trainers.", idle=({},))
-    vllm: VllmServer | None = not_yet("Settings of the vLLM server.", needs=_VLLM, execution=True, idle=({},))
+    trl: Trl | None = option(None, "Settings of TRL's trainers.")
+    vllm: VllmServer | None = option(None, "Settings of vLLM.", needs=_VLLM)

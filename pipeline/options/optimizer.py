@@ -4,68 +4,110 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.options.schema import Group, Nested, not_yet, option
+from pipeline.optimizers import EXTRAS, GONE
+from pipeline.options.schema import Group, Nested, option, refused
 
-OptimizerName = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"]
+OptimizerName = Literal[
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adafactor",
+    "sgd",
+    "adagrad",
+    "rmsprop",
+    "muon",
+    "dion",
+    "sinkgd",
+    "adopt_adamw",
+    "adamw_8bit",
+    "adamw_bnb_8bit",
+    "ademamix",
+    "ademamix_8bit",
+    "lion_32bit",
+    "lion_8bit",
+    "paged_adamw_32bit",
+    "paged_adamw_8bit",
+    "paged_ademamix_32bit",
+    "paged_ademamix_8bit",
+    "paged_lion_32bit",
+    "paged_lion_8bit",
+    "rmsprop_bnb",
+    "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit",
+    "adamw_torch_4bit",
+    "adamw_torch_8bit",
+    "ao_adamw_4bit",
+    "ao_adamw_8bit",
+    "ao_adamw_fp8",
+    "galore_adamw",
+    "galore_adamw_8bit",
+    "galore_adafactor",
+    "galore_adamw_layerwise",
+    "galore_adamw_8bit_layerwise",
+    "galore_adafactor_layerwise",
+    "apollo_adamw",
+    "apollo_adamw_layerwise",
+    "lomo",
+    "grokadamw",
+    "schedule_free_adamw",
+    "schedule_free_radam",
+    "schedule_free_sgd",
+    "stable_adamw",
+    "optimi_adamw",
+    "came_pytorch",
+    "lion",
+    "lion_pytorch",
+    "flash_adamw",
+    "flash_adam",
+    "flash_sgd",
+    "flash_sgdw",
+    "flash_lion",
+]
 
-OPTIMIZERS_TO_COME = (
-    *("adamw_8bit", "adamw_anyprecision", "adamw_apex_fused", "adamw_bnb_8bit", "adamw_hf", "adamw_torch_4bit", "adamw_torch_8bit"),
-    *(
-        "adamw_torch_npu_fused",
-        "adamw_torch_xla",
-        "ademamix",
-        "ademamix_8bit",
-        "adopt_adamw",
-        "ao_adamw_4bit",
-        "ao_adamw_8bit",
-        "ao_adamw_fp8",
-    ),
-    *("apollo_adamw", "apollo_adamw_layerwise", "came_pytorch", "dion", "flash_*", "galore_*", "grokadamw", "lion_32bit", "lion_8bit"),
-    *(
-        "lomo",
-        "adalomo",
-        "muon",
-        "optimi_adamw",
-        "paged_*",
-        "q_galore_adamw8bit",
-        "rmsprop_bnb*",
-        "schedule_free_*",
-        "sinkgd",
-        "stable_adamw",
-    ),
-)
-"""Other names in transformers, and those Axolotl adds."""
+OPTIMIZERS_TO_COME = ("adamc", "muon_8bit", "polora", "scao")
+"""Names that newer versions of Axolotl add."""
 
 
 class ParameterGroup(Nested):
     """Parameters with a learning rate of their own. All three keys are required."""
 
-    name: str = not_yet("A label for logs.", ...)
-    modules: list[str] = not_yet("Parts of parameter names; the first group with a match takes the parameter.", ..., min_length=1)
-    lr: float = not_yet("Learning rate of the group.", ..., gt=0)
+    name: str = option(..., "A label for messages.", execution=True)
+    modules: list[str] = option(..., "Parts of parameter names; the first group with a match takes the parameter.", min_length=1)
+    lr: float = option(..., "Peak learning rate of the group.", gt=0)
 
 
 class Optimization(Group):
     """Optimizer and learning rates."""
 
-    optimizer: OptimizerName = option("adamw_torch_fused", "Optimizer, by its name in transformers.", later=OPTIMIZERS_TO_COME)
+    optimizer: OptimizerName = option(
+        "adamw_torch_fused",
+        "Optimizer, by its name in transformers or Axolotl.",
+        extras=EXTRAS,
+        later=OPTIMIZERS_TO_COME,
+        gone=GONE,
+    )
     learning_rate: float = option(..., "Peak learning rate.", gt=0)
-    weight_decay: float = option(0.0, "Decoupled weight decay.", ge=0)
+    weight_decay: float = option(0.0, "Weight decay of all but norms and biases.", ge=0)
     adam_beta1: float | None = option(None, "Adam's first moment decay.", ge=0, lt=1)
     adam_beta2: float | None = option(None, "Adam's second moment decay.", ge=0, lt=1)
     adam_epsilon: float | None = option(None, "Adam's epsilon.", gt=0)
     max_grad_norm: float = option(1.0, "Clip the gradient's norm to this.", ge=0)
-    adam_beta3: float | None = not_yet("CAME: decay of the confidence.", idle=(), ge=0, lt=1)
-    adam_epsilon2: float | None = not_yet("CAME: second epsilon.", idle=(), gt=0)
-    optim_args: str | dict[str, Any] | None = not_yet("Further arguments of the optimizer.", idle=({}, ""))
-    optim_target_modules: list[str] | Literal["all_linear"] | None = not_yet("GaLore and the like: modules that are projected.", idle=([],))
-    torchdistx_path: str | None = not_yet("adamw_anyprecision: where torchdistx is.")
-    embedding_lr: float | None = not_yet("Learning rate of embeddings and output head.", idle=(), gt=0)
-    embedding_lr_scale: float | None = not_yet("The same as a multiple of learning_rate.", idle=(1,), gt=0)
-    lr_groups: list[ParameterGroup] | None = not_yet("Parameters with learning rates of their own.", idle=([],))
-    loraplus_lr_ratio: float | None = not_yet("LoRA+: learning rate of B as a multiple of A's.", idle=(), gt=0)
-    loraplus_lr_embedding: float | None = not_yet("LoRA+: learning rate of adapted embeddings.", 1e-6, idle=(), gt=0)
-    dion_lr: float | None = not_yet("Dion: learning rate of matrices; learning_rate is for the rest.", idle=(), gt=0)
-    dion_momentum: float | None = not_yet("Dion: momentum.", idle=(), ge=0, lt=1)
-    dion_rank_fraction: float | None = not_yet("Dion: rank as a share of a matrix's smaller side.", 1.0, idle=(), gt=0, le=1)
-    dion_rank_multiple_of: int | None = not_yet("Dion: rank is rounded up to a multiple of this.", 1, idle=(), ge=1)
+    adam_beta3: float | None = option(None, "CAME: decay of the confidence; AdEMAMix: decay of its slow average.", ge=0, lt=1)
+    adam_epsilon2: float | None = option(None, "CAME: epsilon of the confidence.", gt=0)
+    optim_args: str | dict[str, Any] | None = option(
+        None, "Further arguments of the optimizer: a mapping, or text such as `rank=64,scale=0.5`."
+    )
+    optim_target_modules: list[str] | Literal["all_linear"] | None = option(
+        None, "GaLore and APOLLO: linear layers whose gradients are projected, by name or regular expression."
+    )
+    torchdistx_path: str | None = refused(
+        "Where torchdistx is, for adamw_anyprecision.", "torchdistx is archived and does not build for this torch"
+    )
+    embedding_lr: float | None = option(None, "Learning rate of embeddings and output head, which then have no weight decay.", gt=0)
+    embedding_lr_scale: float | None = option(None, "The same as a multiple of learning_rate.", gt=0)
+    lr_groups: list[ParameterGroup] | None = option(None, "Parameters with learning rates of their own.")
+    loraplus_lr_ratio: float | None = option(None, "LoRA+: learning rate of B as a multiple of A's.", gt=0)
+    loraplus_lr_embedding: float = option(1e-6, "LoRA+: learning rate of adapted embeddings.", gt=0)
+    dion_lr: float | None = option(None, "Dion: learning rate of matrices; learning_rate is for the rest.", gt=0)
+    dion_momentum: float | None = option(None, "Dion: momentum; default 0.95.", ge=0, lt=1)
+    dion_rank_fraction: float = option(1.0, "Dion: rank as a share of a matrix's smaller side.", gt=0, le=1)
+    dion_rank_multiple_of: int = option(1, "Dion: rank is rounded up to a multiple of this.", ge=1, le=65536)

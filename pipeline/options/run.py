@@ -8,10 +8,14 @@ from pipeline.options.schema import Group, not_yet, option, refused
 class Run(Group):
     """Read by train."""
 
-    resume_from_checkpoint: str | None = not_yet("Folder of the checkpoint to go on from, instead of the newest one of the same identity.")
-    auto_resume_from_checkpoints: bool | None = not_yet(
-        "Go on from the newest checkpoint after an interruption. A killed run of the same identity always does; false is the wish not to.",
-        idle=(True,),
+    resume_from_checkpoint: str | None = option(
+        None,
+        "Folder of the checkpoint to go on from, instead of the newest one. Options, code and inputs must be those it was made with.",
+        execution=True,
+        min_length=1,
+    )
+    auto_resume_from_checkpoints: bool = option(
+        True, "Go on from the newest checkpoint after an interruption; false starts anew.", execution=True
     )
     trainer_cls: str | None = not_yet("Dotted path of a trainer class of your own.")
     plugins: list[str] | None = not_yet("Dotted paths of plugin classes.", idle=([],))

@@ -30,6 +30,7 @@ class OptionFacts:
             ``None``: `false`, where the option takes it and has no default.
         extras: packages that some values need: pattern of the value, package, extra of regrow that brings it.
         later: for an option that works, values that other tools know and regrow does not support yet (``*`` allowed).
+        gone: values that regrow will not have: value, why, what to write.
         execution: decides how fast or where a stage runs and never what it writes; no part of identity.
         secret: the value is never shown.
         newer: not in the config reference that regrow follows, but in newer versions of Axolotl.
@@ -43,6 +44,7 @@ class OptionFacts:
     idle: tuple[Any, ...] | None = ()
     extras: tuple[tuple[str, str, str], ...] = ()
     later: tuple[str, ...] = ()
+    gone: tuple[tuple[str, str, str], ...] = ()
     execution: bool = False
     secret: bool = False
     newer: bool = False
@@ -50,6 +52,10 @@ class OptionFacts:
     def is_later(self, value: Any) -> bool:
         """Whether ``value`` is one that other tools know and regrow does not support yet."""
         return isinstance(value, str) and any(fnmatch(value, pattern) for pattern in self.later)
+
+    def why_gone(self, value: Any) -> tuple[str, str] | None:
+        """Why regrow will not have ``value``, and what to write."""
+        return next(((why, instead) for gone, why, instead in self.gone if value == gone), None)
 
     @property
     def is_read(self) -> bool:
@@ -77,6 +83,7 @@ def option(
     needs: str = "",
     extras: Sequence[tuple[str, str, str]] = (),
     later: Sequence[str] = (),
+    gone: Sequence[tuple[str, str, str]] = (),
     newer: bool = False,
     **constraints: Any,
 ) -> Any:
@@ -84,13 +91,13 @@ def option(
 
     ``execution`` marks what decides how fast or where a stage runs and never what it writes: it is no part of identity.
     ``needs`` names hardware without which it cannot run, ``extras`` packages that some values need, ``later`` values that do not
-    work yet.
+    work yet, ``gone`` values that never will, each with why and what to write.
     """
     status: Status = "needs" if needs else "works"
     return _field(
         default,
         description,
-        OptionFacts(status, note=needs, extras=tuple(extras), later=tuple(later), execution=execution, newer=newer),
+        OptionFacts(status, note=needs, extras=tuple(extras), later=tuple(later), gone=tuple(gone), execution=execution, newer=newer),
         constraints,
     )
 
@@ -179,7 +186,7 @@ def _identifies(field: FieldInfo) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return _canonical(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}  # as it is read back from JSON

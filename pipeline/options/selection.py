@@ -4,29 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused
-
-
-class NearDuplicates(Nested):
-    """MinHash over runs of tokens finds candidates, and their true similarity decides."""
-
-    threshold: float | None = not_yet("Share of common runs (Jaccard) from which two rows are duplicates.", idle=(), gt=0, le=1)
-    ngram: int | None = not_yet("Tokens in a run.", idle=(), ge=1)
-    permutations: int | None = not_yet("Length of a row's MinHash signature.", idle=(), ge=1)
-
-
-class DedupeGroup(Nested):
-    """Options of the dedupe stage, which Axolotl has no key for."""
-
-    near: NearDuplicates | None = not_yet("Remove rows that nearly equal an earlier one.")
-    against: list[str] | None = not_yet("Datasets whose rows must not be trained: benchmarks, held-out sets.", idle=([],))
-
-
-class Deduplication(Group):
-    """Read by dedupe."""
-
-    dedupe: DedupeGroup | None = not_yet("Options of the dedupe stage; see dataset_exact_deduplication for what works.")
-    dataset_exact_deduplication: bool = option(False, "Remove rows whose token ids and mask equal an earlier row's; evaluation rows win.")
+from pipeline.options.schema import LARGEST, Group, option, refused
 
 
 class Seed(Group):
@@ -51,7 +29,10 @@ class Split(Group):
     """Read by pack."""
 
     val_set_size: float = option(
-        0.0, "Held-out share of the rows (below 1) or their number (above 1); taken after deduplication.", ge=0, le=LARGEST
+        0.0,
+        "Held-out share of the rows (up to 1, which is all of them) or their number (above 1); taken after deduplication.",
+        ge=0,
+        le=LARGEST,
     )
     shuffle_merged_datasets: bool = option(True, "Shuffle the rows of all datasets together.")
     shuffle_before_merging_datasets: bool = option(

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.options.schema import Group, not_yet
+from pipeline.options.schema import LARGEST, Group, not_yet, option
+
+_GRADIO = (("*", "gradio", "gradio"),)
 
 
 class ChatPage(Group):
-    """A Gradio page; none of it changes an artifact."""
+    """Read by `regrow chat --gradio`; none of it changes an artifact."""
 
-    gradio_title: str | None = not_yet("Title of the page.", needs="gradio", execution=True, idle=("",))
-    gradio_share: bool | None = not_yet("Make the page public.", needs="gradio", execution=True)
-    gradio_server_name: str | None = not_yet("Host to listen on.", needs="gradio", execution=True, idle=("",))
-    gradio_server_port: int | None = not_yet("Port to listen on.", needs="gradio", execution=True, idle=(), ge=1, le=65535)
-    gradio_max_new_tokens: int | None = not_yet("Longest answer.", needs="gradio", execution=True, idle=(), ge=1)
-    gradio_temperature: float | None = not_yet("Sampling temperature.", needs="gradio", execution=True, idle=(), ge=0)
+    gradio_title: str = option("regrow chat", "Title of the page of `regrow chat --gradio`.", execution=True)
+    gradio_share: bool = option(
+        False, "Make the page public, through Gradio's servers.", extras=(("True", "gradio", "gradio"),), execution=True
+    )
+    gradio_server_name: str = option("127.0.0.1", "Host to listen on; 0.0.0.0 is all of this computer's.", execution=True)
+    gradio_server_port: int | None = option(
+        None, "Port to listen on; default the first free one from 7860.", extras=_GRADIO, execution=True, ge=1, le=65535
+    )
+    gradio_max_new_tokens: int = option(1024, "Longest answer, in tokens.", execution=True, ge=1, le=LARGEST)
+    gradio_temperature: float = option(0.0, "Sampling temperature; 0 takes the likeliest token.", execution=True, ge=0)
 
 
 class Ray(Group):

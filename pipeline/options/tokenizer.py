@@ -130,6 +130,6 @@ class Embeddings(Group):
     mean_resizing_embeddings: bool = option(False, "Start new embedding rows around the mean of the old ones, not at random.")
     shrink_embeddings: bool = option(False, "Drop embedding rows beyond the tokenizer's length.")
     embeddings_skip_upcast: bool | None = not_yet("Keep embeddings in low precision when an adapter is trained.")
-    fix_untrained_tokens: int | list[int] | None = not_yet(
-        "Token ids whose embedding rows are set to the mean of the trained ones.", idle=([],)
+    fix_untrained_tokens: bool | int | list[int] | None = option(
+        None, "Token ids whose embedding rows are set to the mean of all others; true: those whose rows are all zeros."
     )

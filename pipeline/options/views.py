@@ -6,8 +6,9 @@ from pipeline.options.adapter import Adapter, AdapterDetails
 from pipeline.options.attention import Attention, FusedKernels
 from pipeline.options.batches import Batches, BestModel, Cadence, CheckpointsElsewhere
 from pipeline.options.datasets import DatasetFormats, Datasets, DatasetSources, PromptMask, RowSelection, Strictness
+from pipeline.options.deduplication import Deduplication, Duplicates, HeldApartFormats, HeldApartSources
 from pipeline.options.distributed import DataParallel, DeepSpeed, Mesh, ShardedDataParallel
-from pipeline.options.evaluation import Evaluation, Guards
+from pipeline.options.evaluation import BenchmarkSources, Evaluation, Guards, WholeEvaluation
 from pipeline.options.kbit import QuantisedBase
 from pipeline.options.loading import DataLoading, Images, Padding
 from pipeline.options.memory import ActivationMemory
@@ -26,21 +27,34 @@ from pipeline.options.retired import Retired
 from pipeline.options.run import Invocation, Run
 from pipeline.options.schedule import Restarts, Schedule
 from pipeline.options.schema import View
-from pipeline.options.selection import Curriculum, Deduplication, Lengths, Seed, Split
+from pipeline.options.selection import Curriculum, Lengths, Seed, Split
 from pipeline.options.serving import ChatPage, Ray
 from pipeline.options.tokenizer import ChatRendering, Embeddings, TokenizerSource
 from pipeline.options.tracking import Comet, LocalMetrics, MLflow, Trackio, WeightsAndBiases
 
 
-class FetchOptions(BaseModelSource, TokenizerSource, DatasetSources, PretrainingSources, StreamedRows, RowSelection, Access, View):
+class FetchOptions(
+    BaseModelSource,
+    TokenizerSource,
+    DatasetSources,
+    HeldApartSources,
+    PretrainingSources,
+    StreamedRows,
+    RowSelection,
+    BenchmarkSources,
+    Access,
+    View,
+):
     """fetch: sources, tokenizer, chat template."""
 
 
-class TokenizeOptions(DatasetFormats, PretrainingFormats, PromptMask, Strictness, Aim, ChatRendering, Preparation, TokenCache, View):
+class TokenizeOptions(
+    DatasetFormats, HeldApartFormats, PretrainingFormats, PromptMask, Strictness, Aim, ChatRendering, Preparation, TokenCache, View
+):
     """tokenize: formats and masks."""
 
 
-class DedupeOptions(Deduplication, View):
+class DedupeOptions(Duplicates, View):
     """dedupe."""
 
 
@@ -52,7 +66,7 @@ class HowItLearns(Optimization, Schedule, Restarts, PartialTraining, Adapter, Ad
     """What changes the weights."""
 
 
-class WhatItLearns(Preference, RewardModel, OnlineLearning, Embeddings, ModelConstruction, Padding, Images, DataLoading):
+class WhatItLearns(Aim, Preference, RewardModel, OnlineLearning, Embeddings, ModelConstruction, Padding, Images, DataLoading):
     """What the loss is taken over."""
 
 
@@ -82,7 +96,7 @@ class MergeOptions(Merge, View):
     """merge."""
 
 
-class QuantizeOptions(Quantize, PostTrainingQuantization, View):
+class QuantizeOptions(Quantize, PostTrainingQuantization, QuantizationAwareTraining, View):
     """quantize."""
 
 
@@ -125,7 +139,6 @@ class RecipeOptions(
     Seed,
     Batches,
     HowItLearns,
-    Aim,
     WhatItLearns,
     HowItComputes,
     WhereItRuns,
@@ -135,7 +148,7 @@ class RecipeOptions(
     Merge,
     Quantize,
     PostTrainingQuantization,
-    Evaluation,
+    WholeEvaluation,
     ChatPage,
     PreparedCache,
     Invocation,

@@ -46,9 +46,9 @@ def test_check_says_what_is_needed_and_not_here(tmp_path: Path) -> None:
     assert "params.yaml:6: fp16: true needs a CUDA GPU" in check(path, machine=CPU)
     assert "needs" not in check(path, machine=GPU)
     bare = type("Bare", (Machine,), {"has_package": lambda self, name: False})()
-    told = check(write(tmp_path, GOOD.replace("./base", "./model.gguf") + "quantize: {formats: [int8]}\n"), machine=bare)
+    told = check(write(tmp_path, GOOD.replace("./base", "./model.gguf") + "quantize: [int8]\n"), machine=bare)
     assert "params.yaml:1: base_model" in told and "regrow[gguf]" in told
-    assert "params.yaml:6: quantize.formats" in told and "regrow[int8]" in told
+    assert "params.yaml:6: quantize.0.format" in told and "regrow[int8]" in told
 
 
 def test_resolved_gives_every_value_and_why() -> None:
@@ -60,14 +60,20 @@ def test_resolved_gives_every_value_and_why() -> None:
     assert [found[key].value for key in ("warmup_steps", "logging_steps", "attn_implementation", "tokenizer_config")] == [
         30,
         5,
-        "sdpa",
+        "varlen where the architecture takes it, else sdpa or eager",
         "./base",
     ]
     leaves = {option.place.replace("datasets.", "datasets.0.") for option in catalogue().values() if option.facts.works}
     leaves -= {place for place in leaves if place.startswith("datasets.0.type.")}  # the type is no mapping here
     leaves -= {place for place in leaves if place.startswith("pretraining_dataset.")}  # nor is there such a list
+    formats = {place for place in leaves if place.startswith("quantize.")}
+    leaves |= {place.replace("quantize.", f"quantize.{index}.") for place in formats for index in range(2)}
+    leaves -= formats | {"quantize"}
+    groups_not_asked_for = (f"{name}." for name, field in RecipeOptions.model_fields.items() if field.default is None)
+    unasked = ("dedupe.near.", *(prefix for prefix in groups_not_asked_for if prefix != "special_tokens."))
+    leaves -= {place for place in leaves if place.startswith(unasked)}  # nor is this asked for
     special = {place for place in leaves if place.startswith("special_tokens.")}
-    groups = {"datasets", "tokenize", "pack", "merge", "quantize", "eval"} | special
+    groups = {"datasets", "fetch", "tokenize", "dedupe", "dedupe.overlap", "pack", "merge", "eval"} | special
     assert found.keys() == leaves - groups
 
 
@@ -103,7 +109,7 @@ def test_explain_tells_all_of_an_option() -> None:
     ):
         assert part in told
     assert "datasets.type" in explain("type") and "pretraining_dataset.type" in explain("type")
-    assert "not yet   qlora" in explain("adapter")
+    assert "not yet   unsloth" in explain("gradient_checkpointing")
     assert "write `lora_mlp_kernel`" in explain("unsloth_lora_mlp")
     assert explain("model_type").startswith("model_type\n  An old name of `type_of_model`.")
     assert "(it says how a stage runs, not what it writes)" in explain("dataset_num_proc")
@@ -113,7 +119,7 @@ def test_explain_lists_the_options_of_a_group() -> None:
     told = explain("eval")
     assert "default   that of each of its options" in told and "EvalGroup" not in told and "batch_size=" not in told
     assert [line.split(":")[0].strip() for line in told.splitlines() if line.startswith("    eval.")] == [
-        f"eval.{name}" for name in ("batch_size", "choices", "samples", "max_new_tokens")
+        f"eval.{name}" for name in ("lm_eval", "batch_size", "choices", "samples", "max_new_tokens")
     ]
     assert "    datasets.path: " in explain("datasets") and "    datasets.path: " in explain("test_datasets")
     assert "  options" not in explain("seed")
@@ -163,7 +169,7 @@ def test_the_json_schema_says_what_editors_need() -> None:
     properties = schema["properties"]
     assert RecipeOptions.model_fields.keys() <= properties.keys() and schema["additionalProperties"] is False
     assert sorted(schema["required"]) == ["base_model", "datasets", "learning_rate"]
-    assert properties["load_in_4bit"]["deprecated"] and properties["load_in_4bit"]["description"].startswith("Not yet supported.")
+    assert properties["ddp"]["deprecated"] and properties["ddp"]["description"].startswith("Not yet supported.")
     assert properties["unsloth_rope"]["description"].startswith("Refused: ") and properties["model_type"]["deprecated"]
     assert not [name for name, found in properties.items() if not found.get("description")]
     assert "deprecated" not in properties["sequence_len"] and properties["sequence_len"]["minimum"] == 2
@@ -188,9 +194,9 @@ def _takes_null(found: dict[str, Any]) -> bool:
 
 def test_the_json_schema_refuses_what_asks_for_something() -> None:
     schema = json_schema()
-    assert schema["properties"]["load_in_4bit"]["enum"] == [None, False]
+    assert schema["properties"]["ddp"]["enum"] == [None, False]
     assert schema["properties"]["unsloth_rope"]["enum"] == [None, False]
-    assert schema["properties"]["include_tkps"]["enum"] == [None, True]
+    assert schema["properties"]["low_cpu_mem_usage"]["enum"] == [None, True]
     assert schema["$defs"]["DatasetEntry"]["properties"]["trust_remote_code"]["enum"] == [None, False]
     assert "enum" not in schema["properties"]["sdp_attention"] and schema["properties"]["sdp_attention"]["deprecated"]
     for option in catalogue().values():

@@ -45,11 +45,14 @@ def test_there_is_one_for_each_kind() -> None:
 def test_what_does_not_work_is_told_line_by_line(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     marks = [(number, re.search(r"# (not yet|refused|unknown)$", line)) for number, line in enumerate(text.splitlines(), 1)]
+    expected = {number: mark[1] for number, mark in marks if mark}
+    if not expected:
+        check_source(parse(text, "params.yaml"))
+        return
     with pytest.raises(RegrowError) as caught:
         check_source(parse(text, "params.yaml"))
     told = [PROBLEM.fullmatch(line) for line in str(caught.value).splitlines()]
     assert all(told), str(caught.value)
-    expected = {number: mark[1] for number, mark in marks if mark}
     assert {int(match["line"]) for match in told if match} == expected.keys()
     assert all(SAYS[expected[int(match["line"])]] in match["rest"] for match in told if match), str(caught.value)
 

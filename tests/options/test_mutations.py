@@ -65,7 +65,7 @@ WHOLE: dict[str, Any] = {
     "lora_target_modules": ["q_proj", "v_proj"],
     "peft_use_rslora": True,
     "merge": {"max_shard_size_mb": 500},
-    "quantize": {"formats": ["int8"]},
+    "quantize": ["int8", {"format": "gguf", "type": "q4_0"}],
     "eval": {"batch_size": 4, "choices": ["yes", "no"], "samples": 2, "max_new_tokens": 16},
 }
 
@@ -100,7 +100,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     "min_sample_len": {"min_sample_len": 2000},
     "lora_target_linear": {"lora_target_modules": "q.*", "lora_target_linear": True},
     "datasets.1": {"datasets": [WHOLE["datasets"][0], WHOLE["datasets"][0]]},
-    "load_in_8bit": {"load_in_8bit": True},
+    "ddp": {"ddp": True},
     "flash_attention": {"flash_attention": True},
     "unsloth_rope": {"unsloth_rope": True},
 }

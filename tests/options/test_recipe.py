@@ -27,7 +27,7 @@ def test_a_view_has_no_option_of_another_stage() -> None:
 
 def test_a_view_has_no_option_that_does_not_work() -> None:
     view = accepted(GOOD).view(TrainOptions)
-    for name in ("rl", "load_in_4bit", "flash_attention", "gc_steps"):
+    for name in ("deepspeed", "use_wandb", "flash_attention", "gc_steps"):
         with pytest.raises(AttributeError, match=name):
             getattr(view, name)
 
@@ -79,10 +79,10 @@ def test_misspelt_and_misplaced_keys_get_a_suggestion(line: str, suggestion: str
         ("max_grad_norm: .inf", "expected a number"),
         ("lora_target_modules: [1]", "expected text or a list of text"),
         ("eval: 3", "expected a mapping"),
-        ("adapter: lorra", 'expected "lora"'),
-        ("adapter: qlora", "not yet supported"),
+        ("adapter: lorra", 'expected one of "lora", "qlora"'),
+        ("adapter: llama-adapter", "no part of any weight"),
         ("revision_of_model: 1234567", "expected text"),
-        ("val_set_size: 1", "0.05"),
+        ("val_set_size: 1.5", "a count of rows"),
         ("chat_template: jinja", "chat_template_jinja"),
     ],
 )

@@ -82,7 +82,7 @@ def test_old_and_new_name_must_agree() -> None:
 
 
 def test_what_an_old_name_stands_for_is_checked_too() -> None:
-    ((line, key, rest),) = refused(GOOD + "flash_attention: true\n")
-    assert (line, key) == (6, "flash_attention (now attn_implementation)") and "not yet supported" in rest
+    ((line, key, rest),) = refused(GOOD + "xformers_attention: true\n")
+    assert (line, key) == (6, "xformers_attention (now attn_implementation)") and "not yet supported" in rest
     ((line, key, rest),) = refused(GOOD + "flash_attention: maybe\n")
     assert (line, key) == (6, "flash_attention") and "expected true or false" in rest

@@ -21,7 +21,9 @@ RERUNS = {
         *("tokens", "added_tokens_overrides", "special_tokens.additional_special_tokens", "tokenizer_save_jinja_files"),
         *("special_tokens.bos_token", "special_tokens.eos_token", "special_tokens.pad_token", "special_tokens.unk_token"),
         *("datasets.path", "datasets.ds_type", "datasets.data_files", "datasets.revision", "datasets.name", "datasets.split"),
+        *("do_bench_eval", "bench_dataset", "bench_split", "eval.lm_eval.include_path"),
         *("datasets.shards", "datasets.shards_idx", "datasets.weight", "streaming"),
+        *("base_model_config", "cls_model_config", "overrides_of_model_config", "reinit_weights"),
         *(f"pretraining_dataset.{name}" for name in ("path", "name", "split", "data_files", "skip")),
     ),
     "tokenize": (
@@ -33,21 +35,43 @@ RERUNS = {
         *("datasets.conversation", "datasets.input_transform", "datasets.field_chosen", "datasets.field_rejected"),
         *("datasets.step_separator", "datasets.max_completion_length", "datasets.train_on_last_step_only"),
         *(f"datasets.type.{name}" for name in RowFormat.model_fields),
-        *("rl", "reward_model", "process_reward_model", "tokenize.strict", "pretraining_dataset.text_column"),
+        *("tokenize.strict", "pretraining_dataset.text_column"),
     ),
-    "dedupe": ("dataset_exact_deduplication",),
+    "tokenize train": ("rl", "reward_model", "process_reward_model"),
+    "dedupe": (
+        *("dataset_exact_deduplication", "dedupe.overlap.ngram", "dedupe.overlap.limit"),
+        *(f"dedupe.near.{name}" for name in ("threshold", "ngram", "permutations", "template_share")),
+    ),
     "pack": (
         *("eval_sequence_len", "shuffle_before_merging_datasets", "dataset_shard_num", "dataset_shard_idx"),
         *("sequence_len", "min_sample_len", "excess_length_strategy", "val_set_size", "shuffle_merged_datasets", "sample_packing"),
         *("pack.minimum_efficiency", "sample_packing_sequentially", "eval_sample_packing"),
+        *("sample_packing_group_size", "sample_packing_bin_size"),
+        *("use_pose", "pose_max_context_len", "pose_num_chunks", "pose_split_on_token_ids"),
     ),
     "pack train": ("curriculum_sampling",),
     "pack train eval": ("seed",),
     "train": (
-        *("micro_batch_size", "gradient_accumulation_steps", "num_epochs", "max_steps", "logging_steps", "save_steps", "save_total_limit"),
+        *("micro_batch_size", "gradient_accumulation_steps", "num_epochs", "max_steps", "logging_steps", "save_steps"),
+        *("batch_size", "eval_batch_size", "auto_find_batch_size", "saves_per_epoch", "save_strategy"),
+        *("eval_steps", "evals_per_epoch", "eval_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+        *("early_stopping_patience", "loss_watchdog_threshold", "loss_watchdog_patience"),
         *("optimizer", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+        *("adam_beta3", "adam_epsilon2", "optim_args", "optim_target_modules", "embedding_lr", "embedding_lr_scale"),
+        *("lr_groups.modules", "lr_groups.lr", "loraplus_lr_ratio", "loraplus_lr_embedding"),
+        *("dion_lr", "dion_momentum", "dion_rank_fraction", "dion_rank_multiple_of"),
+        *("lr_scheduler_kwargs", "lr_quadratic_warmup", "cosine_min_lr_ratio", "cosine_constant_lr_ratio", "lr_div_factor"),
+        *("jagged_restart_steps", "jagged_restart_warmup_steps", "jagged_restart_anneal_steps"),
         *("lr_scheduler", "warmup_steps", "warmup_ratio", "bf16", "fp16", "gradient_checkpointing", "attn_implementation"),
-        *("pad_to_sequence_len", "pad_to_multiple_of"),
+        *("bfloat16", "float16", "float32", "tf32", "fp8", "torch_compile", "torch_compile_backend", "torch_compile_mode"),
+        *("gradient_checkpointing_kwargs", "activation_offloading", "chunked_cross_entropy", "chunked_cross_entropy_num_chunks"),
+        *("tiled_mlp", "tiled_mlp_num_shards", "load_in_4bit", "load_in_8bit", "bnb_config_kwargs"),
+        *("type_of_model", "overrides_of_model_kwargs", "fix_untrained_tokens"),
+        *("pad_to_sequence_len", "pad_to_multiple_of", "batch_flattening", "multipack_real_batches", "group_by_length"),
+        "dataloader_drop_last",
+        *("rl_beta", "dpo_loss_type", "dpo_loss_weights", "precompute_ref_log_probs", "dpo_use_weighting", "dpo_label_smoothing"),
+        *("dpo_use_liger_kernel", "orpo_alpha", "simpo_gamma", "cpo_alpha", "kto_desirable_weight", "kto_undesirable_weight"),
+        *("center_rewards_coefficient", "num_labels"),
         *("resize_token_embeddings_to_32x", "mean_resizing_embeddings", "shrink_embeddings"),
         *(
             "adapter",
@@ -58,11 +82,33 @@ RERUNS = {
             "lora_target_linear",
             "peft_use_dora",
             "peft_use_rslora",
+            *("lora_model_dir", "lora_target_parameters", "lora_exclude_modules", "lora_modules_to_save", "lora_fan_in_fan_out"),
+            *("lora_rank_pattern", "lora_alpha_pattern", "peft.loftq_config.loftq_bits", "peft_layers_to_transform"),
+            *("peft_layers_pattern", "peft_layer_replication", "peft_init_lora_weights", "peft_trainable_token_indices"),
+            *("peft_ensure_weight_tying", "peft_autocast_adapter_dtype", "relora", "relora_prune_ratio", "relora_cpu_offload"),
+            *(f"trl.{name}" for name in ("beta", "max_completion_length", "use_vllm", "vllm_mode", "vllm_guided_decoding_regex")),
+            *(f"trl.{name}" for name in ("reward_funcs", "reward_weights", "num_generations", "importance_sampling_level")),
+            *(f"trl.{name}" for name in ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps", "scale_rewards")),
+            *(f"trl.{name}" for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "num_iterations")),
+            *(f"trl.{name}" for name in ("epsilon", "epsilon_high", "use_liger_kernel", "loss_type", "mask_truncated_completions")),
+            *("trl.rollout_func", "vllm.dtype", "vllm.max_model_len", "vllm.enable_reasoning", "vllm.reasoning_parser"),
+            *("unfrozen_parameters", "lisa_n_layers", "lisa_step_interval", "lisa_layers_attribute", "neftune_noise_alpha"),
         ),
     ),
     "merge": ("merge.max_shard_size_mb",),
-    "quantize": ("quantize.formats",),
-    "eval": ("eval.batch_size", "eval.choices", "eval.samples", "eval.max_new_tokens"),
+    "quantize": (
+        *("quantize.format", "quantize.type", "quantize.weight_dtype", "quantize.activation_dtype", "quantize.group_size"),
+        *("quantize.quantize_embedding", "quantize.packed", "quantize.scheme", "quantize.bits", "quantize.iterations"),
+        *("quantize.calibration_rows", "quantize.calibration_length", "quantize.calibration_seed"),
+        *("quantization.weight_dtype", "quantization.activation_dtype", "quantization.group_size", "quantization.quantize_embedding"),
+    ),
+    "train quantize": (
+        *("qat.weight_dtype", "qat.activation_dtype", "qat.group_size", "qat.quantize_embedding", "qat.fake_quant_after_n_steps"),
+    ),
+    "eval": (
+        *("eval.batch_size", "eval.choices", "eval.samples", "eval.max_new_tokens", "eval.lm_eval.tasks", "eval.lm_eval.limit"),
+        *("do_causal_lm_eval", "eval_causal_lm_metrics", "eval_max_new_tokens"),
+    ),
 }
 
 STATED = {place: tuple(stages.split()) for stages, places in RERUNS.items() for place in places}
@@ -84,6 +130,10 @@ def base(place: str) -> str:
     """The text that has room for ``place``."""
     if place.startswith("pretraining_dataset."):
         return GOOD + "max_steps: 5\npretraining_dataset:\n  - path: documents.jsonl\n"
+    if place.startswith("lr_groups."):
+        return GOOD + "lr_groups:\n  - {name: a, modules: [b], lr: 1.0}\n"
+    if place.startswith("quantize."):
+        return GOOD + "quantize:\n  - {format: torchao, weight_dtype: int8}\n"
     return GOOD.replace("type: chat_template", "type: {}") if place.startswith("datasets.type.") else GOOD
 
 

@@ -18,6 +18,8 @@ from tests.tiny import MINIMAL
 Case = tuple[str, dict[str, Any], str, dict[str, Any]]
 ROW = {"path": "rows.jsonl", "type": "chat_template"}
 FSDP: dict[str, Any] = {"offload_params": True}
+JUDGED: dict[str, Any] = {"reward_funcs": ["a.b"]}
+GRPO: dict[str, Any] = {"rl": "grpo", "trl": JUDGED, "micro_batch_size": 8}
 
 # rule, what breaks it, the key it points at, what mends it
 CASES: list[Case] = [
@@ -75,7 +77,75 @@ CASES: list[Case] = [
         {"chat_template_jinja": "{% for x in y %}{% break %}{% generation %}{{ x | tojson }}{% endgeneration %}{% endfor %}"},
     ),
     ("choices_are_distinct", {"eval": {"choices": ["a", "b", "a"]}}, "eval.choices", {"eval": {"choices": ["a", "b"]}}),
-    ("formats_are_distinct", {"quantize": {"formats": ["int8", "int8"]}}, "quantize.formats", {"quantize": {"formats": ["int8"]}}),
+    (
+        "formats_are_distinct",
+        {"quantize": ["int8", "q8_0", {"format": "torchao", "weight_dtype": "int8"}]},
+        "quantize.2",
+        {"quantize": ["int8", {"format": "torchao", "weight_dtype": "int8", "group_size": 64}]},
+    ),
+    (
+        "entries_say_what_their_format_reads",
+        {"quantize": [{"format": "gguf", "type": "q8_0", "bits": 4}]},
+        "quantize.0.bits",
+        {"quantize": [{"format": "gguf", "type": "q8_0"}]},
+    ),
+    (
+        "entries_say_what_their_format_reads",
+        {"quantize": ["q8_0", {"format": "compressed-tensors"}]},
+        "quantize.1.format",
+        {"quantize": ["q8_0", {"format": "compressed-tensors", "scheme": "W8A8"}]},
+    ),
+    (
+        "types_belong_to_their_format",
+        {"quantize": [{"format": "gguf", "type": "nf4"}]},
+        "quantize.0.type",
+        {"quantize": [{"format": "bitsandbytes", "type": "nf4"}]},
+    ),
+    (
+        "types_belong_to_their_format",
+        {"quantize": [{"format": "awq", "bits": 3}]},
+        "quantize.0.bits",
+        {"quantize": [{"format": "auto-round", "bits": 3}]},
+    ),
+    (
+        "schemes_have_groups_or_none",
+        {"quantize": [{"format": "compressed-tensors", "scheme": "W8A8", "group_size": 32}]},
+        "quantize.0.group_size",
+        {"quantize": [{"format": "compressed-tensors", "scheme": "W8A16", "group_size": 32}]},
+    ),
+    (
+        "pairs_take_what_they_have",
+        {"quantize": [{"format": "torchao", "weight_dtype": "int8", "activation_dtype": "int8", "group_size": 32}]},
+        "quantize.0.group_size",
+        {"quantize": [{"format": "torchao", "weight_dtype": "int4", "activation_dtype": "int8", "group_size": 32}]},
+    ),
+    (
+        "pairs_take_what_they_have",
+        {"quantize": [{"format": "torchao", "weight_dtype": "int8", "packed": True}]},
+        "quantize.0.packed",
+        {"quantize": [{"format": "torchao", "weight_dtype": "int4", "packed": True}]},
+    ),
+    (
+        "pairs_take_what_they_have",
+        {"quantization": {"weight_dtype": "fp8", "quantize_embedding": True}},
+        "quantization.quantize_embedding",
+        {"quantization": {"weight_dtype": "int4", "quantize_embedding": True}},
+    ),
+    (
+        "dtypes_are_a_pair",
+        {"quantize": ["q8_0", {"format": "torchao", "weight_dtype": "int8", "activation_dtype": "fp8"}]},
+        "quantize.1.weight_dtype",
+        {"quantize": ["q8_0", {"format": "torchao", "weight_dtype": "fp8"}]},
+    ),
+    ("dtypes_are_a_pair", {"qat": {}}, "qat.weight_dtype", {"qat": {"weight_dtype": "int4"}}),
+    (
+        "dtypes_are_a_pair",
+        {"qat": {"weight_dtype": "fp8", "activation_dtype": "fp8"}},
+        "qat.weight_dtype",
+        {"qat": {"weight_dtype": "int4", "activation_dtype": "int8"}},
+    ),
+    ("rounding_is_simulated_alone", {"qat": {"weight_dtype": "int4"}, "fp8": True}, "qat", {"fp8": False}),
+    ("rounding_is_simulated_on_text", {"qat": {"weight_dtype": "int4"}, "rl": "dpo"}, "qat", {"qat": None}),
     *(
         (
             "keys_fit_the_type",
@@ -154,8 +224,7 @@ CASES: list[Case] = [
     ),
     ("shards_have_an_index", {"dataset_shard_idx": 1}, "dataset_shard_idx", {"dataset_shard_num": 2}),
     ("one_evaluation_set", {"val_set_size": 0.1, "test_datasets": [ROW]}, "val_set_size", {"val_set_size": 0}),
-    ("split_leaves_rows", {"val_set_size": 1}, "val_set_size", {"val_set_size": 0.5}),
-    ("split_leaves_rows", {"val_set_size": 10.5}, "val_set_size", {"val_set_size": 10}),
+    ("splits_are_whole", {"val_set_size": 10.5}, "val_set_size", {"val_set_size": 10}),
     ("jinja_needs_text", {"chat_template": "jinja"}, "chat_template", {"chat_template_jinja": "x"}),
     ("jinja_needs_text", {"datasets": [ROW | {"chat_template": "jinja"}]}, "datasets.0.chat_template", {"datasets": [ROW]}),
     ("jinja_text_is_used", {"chat_template": "chatml", "chat_template_jinja": "x"}, "chat_template", {"chat_template": "jinja"}),
@@ -189,13 +258,6 @@ CASES: list[Case] = [
     ),
     ("overrides_are_distinct", {"added_tokens_overrides": {5: ""}}, "added_tokens_overrides", {"added_tokens_overrides": {}}),
     (
-        "adapters_keep_the_embedding",
-        {"resize_token_embeddings_to_32x": True, "adapter": "lora"},
-        "resize_token_embeddings_to_32x",
-        {"adapter": None},
-    ),
-    ("adapters_keep_the_embedding", {"shrink_embeddings": True, "adapter": "lora"}, "shrink_embeddings", {"shrink_embeddings": False}),
-    (
         "constant_has_no_warmup",
         {"lr_scheduler": "constant", "warmup_ratio": 0.1},
         "warmup_ratio",
@@ -209,6 +271,22 @@ CASES: list[Case] = [
         "dataset_exact_deduplication",
         {"streaming": False},
     ),
+    (
+        "signatures_are_long_enough",
+        {"dedupe": {"near": {"threshold": 0.1, "permutations": 32}}},
+        "dedupe.near.permutations",
+        {"dedupe": {"near": {"threshold": 0.1, "permutations": 51}}},
+    ),
+    ("rows_are_trained_or_held_apart", {"dedupe": {"against": [ROW]}}, "dedupe.against.0", {"dedupe": {"against": [ROW | {"path": "b"}]}}),
+    ("overlap_has_something_to_compare_with", {"dedupe": {"overlap": {"ngram": 8}}}, "dedupe.overlap", {"dedupe": {}}),
+    ("types_are_known", {"dedupe": {"against": [ROW | {"type": "alpacca"}]}}, "dedupe.against.0.type", {"dedupe": {}}),
+    (
+        "shards_have_an_index",
+        {"dedupe": {"against": [ROW | {"path": "b", "shards_idx": 1}]}},
+        "dedupe.against.0.shards_idx",
+        {"dedupe": {}},
+    ),
+    ("splits_can_be_read", {"dedupe": {"against": [ROW | {"split": "a[5]"}]}}, "dedupe.against.0.split", {"dedupe": {}}),
     (
         "streaming_packs_one_dataset",
         {"streaming": True, "sample_packing": True, "datasets": [ROW, ROW | {"path": "b"}]},
@@ -231,14 +309,21 @@ CASES: list[Case] = [
         {"eval_sample_packing": False},
     ),
     ("judged_rows_are_not_packed", {"sample_packing": True, "reward_model": True}, "sample_packing", {"sample_packing": False}),
-    (
-        "generation_is_not_packed",
-        {"eval_sample_packing": True, "do_causal_lm_eval": True},
-        "do_causal_lm_eval",
-        {"eval_sample_packing": False},
-    ),
     ("flattening_is_no_packing", {"batch_flattening": "auto", "sample_packing": True}, "batch_flattening", {"sample_packing": False}),
-    ("flattening_needs_varlen", {"batch_flattening": True}, "batch_flattening", {"batch_flattening": "auto"}),
+    (
+        "joined_rows_have_one_length",
+        {"batch_flattening": True, "pad_to_sequence_len": True},
+        "pad_to_sequence_len",
+        {"batch_flattening": "auto"},
+    ),
+    (
+        "joined_rows_have_one_length",
+        {"multipack_real_batches": False, "pad_to_sequence_len": True},
+        "pad_to_sequence_len",
+        {"pad_to_sequence_len": False},
+    ),
+    ("real_batches_are_of_bins", {"multipack_real_batches": False}, "multipack_real_batches", {"sample_packing": True}),
+    ("one_order", {"group_by_length": True, "curriculum_sampling": True}, "group_by_length", {"curriculum_sampling": False}),
     (
         "skips_lengthen",
         {"use_pose": True, "pose_max_context_len": 256, "sequence_len": 512},
@@ -246,7 +331,12 @@ CASES: list[Case] = [
         {"pose_max_context_len": 4096},
     ),
     ("skips_lengthen", {"use_pose": True}, "use_pose", {"pose_max_context_len": 4096}),
-    ("skips_in_bins", {"use_pose": True}, "use_pose", {"sample_packing": True}),
+    (
+        "skips_are_masked",
+        {"use_pose": True, "attn_implementation": "flash_attention_2"},
+        "use_pose",
+        {"attn_implementation": "eager"},
+    ),
     ("short_rows_remain", {"min_sample_len": 600}, "min_sample_len", {"sequence_len": 600}),
     ("two_batch_sizes_give_the_third", {"batch_size": 8, "gradient_accumulation_steps": 2}, "batch_size", {"batch_size": None}),
     ("two_batch_sizes_give_the_third", {"batch_size": 8, "micro_batch_size": 3}, "batch_size", {"micro_batch_size": 4}),
@@ -260,9 +350,28 @@ CASES: list[Case] = [
     ("evaluation_has_rows", {"eval_steps": 5}, "eval_steps", {"val_set_size": 0.1}),
     ("evaluation_has_rows", {"eval_strategy": "epoch"}, "eval_strategy", {"eval_strategy": "no"}),
     ("evaluation_has_rows", {"metric_for_best_model": "eval_loss"}, "metric_for_best_model", {"test_datasets": [ROW]}),
+    ("steps_are_whole", {"save_steps": 2.5}, "save_steps", {"save_steps": 0.25}),
+    ("steps_are_whole", {"eval_steps": 1.5}, "eval_steps", {"eval_steps": 2.0}),
+    ("best_is_measured", {"save_strategy": "best"}, "save_strategy", {"eval_steps": 0.1}),
+    ("metric_is_measured", {"metric_for_best_model": "eval_los"}, "metric_for_best_model", {"metric_for_best_model": "loss"}),
+    (
+        "metric_is_measured",
+        {"metric_for_best_model": "accuracy", "rl": "dpo"},
+        "metric_for_best_model",
+        {"metric_for_best_model": "rewards/accuracies"},
+    ),
+    ("metric_is_measured", {"metric_for_best_model": "f1"}, "metric_for_best_model", {"metric_for_best_model": "eval_accuracy"}),
     ("best_needs_a_metric", {"save_strategy": "best"}, "save_strategy", {"metric_for_best_model": "eval_loss"}),
     ("best_is_saved", {"load_best_model_at_end": True, "eval_steps": 4, "save_steps": 6}, "load_best_model_at_end", {"save_steps": 8}),
     ("best_is_saved", {"load_best_model_at_end": True}, "load_best_model_at_end", {"eval_strategy": "epoch"}),
+    ("best_is_saved", {"load_best_model_at_end": True, "eval_steps": 5}, "load_best_model_at_end", {"save_strategy": "best"}),
+    ("best_is_saved", {"load_best_model_at_end": True, "eval_steps": 0.1, "save_steps": 10}, "load_best_model_at_end", {"save_steps": 0.3}),
+    (
+        "best_is_saved",
+        {"load_best_model_at_end": True, "evals_per_epoch": 3, "save_strategy": "no"},
+        "load_best_model_at_end",
+        {"save_strategy": None},
+    ),
     (
         "best_is_saved",
         {"load_best_model_at_end": True, "evals_per_epoch": 3, "saves_per_epoch": 2},
@@ -276,6 +385,7 @@ CASES: list[Case] = [
         "greater_is_better",
         {"greater_is_better": False},
     ),
+    ("better_has_a_direction", {"greater_is_better": True}, "greater_is_better", {"greater_is_better": False}),
     (
         "better_has_a_direction",
         {"metric_for_best_model": "accuracy", "greater_is_better": False},
@@ -288,7 +398,34 @@ CASES: list[Case] = [
         "dynamic_checkpoint.trigger_file_path",
         {"dynamic_checkpoint": {"trigger_file_path": "b.save"}},
     ),
-    ("benchmark_is_named", {"do_bench_eval": True}, "do_bench_eval", {"bench_dataset": "mmlu"}),
+    ("benchmark_is_named", {"do_bench_eval": True}, "do_bench_eval", {"bench_dataset": "./mmlu.jsonl"}),
+    ("benchmark_is_a_dataset", {"do_bench_eval": True, "bench_dataset": "mmlu-zs"}, "bench_dataset", {"bench_dataset": "me/mmlu/a.json"}),
+    ("benchmark_is_a_dataset", {"bench_dataset": "http://a.b/c.jsonl"}, "bench_dataset", {"bench_dataset": "https://a.b/c.jsonl"}),
+    (
+        "generation_has_rows",
+        {"do_causal_lm_eval": True},
+        "do_causal_lm_eval",
+        {"val_set_size": 0.1},
+    ),
+    (
+        "comet_is_elsewhere",
+        {"eval_causal_lm_metrics": ["chrf", "comet"]},
+        "eval_causal_lm_metrics",
+        {"eval_causal_lm_metrics": ["chrf"]},
+    ),
+    (
+        "judged_once",
+        {"eval_causal_lm_metrics": ["chrf", "ter", "chrf"]},
+        "eval_causal_lm_metrics",
+        {"eval_causal_lm_metrics": ["chrf", "ter"]},
+    ),
+    ("judged_once", {"eval": {"lm_eval": {"tasks": ["a", "a"]}}}, "eval.lm_eval.tasks", {"eval": {"lm_eval": {"tasks": ["a", "b"]}}}),
+    (
+        "tasks_are_named",
+        {"eval": {"lm_eval": {"include_path": "./tasks"}}},
+        "eval.lm_eval.include_path",
+        {"eval": {"lm_eval": {"include_path": "./tasks", "tasks": ["a"]}}},
+    ),
     (
         "one_way_to_name_targets",
         {"lora_target_linear": True, "lora_target_modules": "q.*"},
@@ -328,6 +465,93 @@ CASES: list[Case] = [
     ("floors_belong_to_cosine", {"cosine_min_lr_ratio": 0.1, "lr_scheduler": "linear"}, "cosine_min_lr_ratio", {"lr_scheduler": "cosine"}),
     ("floors_belong_to_cosine", {"cosine_constant_lr_ratio": 0.8}, "cosine_constant_lr_ratio", {"cosine_min_lr_ratio": 0.1}),
     ("restarts_fit", {"jagged_restart_steps": 11}, "jagged_restart_steps", {"jagged_restart_warmup_steps": 9}),
+    ("constant_has_no_warmup", {"lr_scheduler": "constant", "warmup_steps": 5}, "warmup_steps", {"optimizer": "schedule_free_sgd"}),
+    (
+        "constant_has_no_warmup",
+        {"lr_scheduler": "reduce_lr_on_plateau", "warmup_steps": 5, "eval_steps": 5},
+        "warmup_steps",
+        {"warmup_steps": 0},
+    ),
+    ("floors_belong_to_cosine", {"cosine_min_lr_ratio": 0.1, "lr_scheduler": "linear"}, "cosine_min_lr_ratio", {"lr_scheduler": "rex"}),
+    (
+        "floors_belong_to_cosine",
+        {"cosine_min_lr_ratio": 0.1, "lr_scheduler_kwargs": {"num_cycles": 2}},
+        "lr_scheduler_kwargs",
+        {"lr_scheduler_kwargs": None},
+    ),
+    ("floors_belong_to_cosine", {"lr_quadratic_warmup": True, "lr_scheduler": "rex"}, "lr_quadratic_warmup", {"lr_scheduler": "cosine"}),
+    (
+        "schedules_take_their_arguments",
+        {"lr_scheduler_kwargs": {"num_cycle": 2}},
+        "lr_scheduler_kwargs.num_cycle",
+        {"lr_scheduler_kwargs": {"num_cycles": 2}},
+    ),
+    (
+        "schedules_take_their_arguments",
+        {"lr_scheduler_kwargs": {"power": 2}, "lr_scheduler": "constant"},
+        "lr_scheduler_kwargs.power",
+        {"lr_scheduler": "polynomial"},
+    ),
+    (
+        "schedules_take_their_arguments",
+        {"lr_scheduler": "warmup_stable_decay"},
+        "lr_scheduler",
+        {"lr_scheduler_kwargs": {"num_decay_steps": 5}},
+    ),
+    (
+        "schedules_take_their_arguments",
+        {"lr_scheduler": "cosine_with_min_lr"},
+        "lr_scheduler",
+        {"lr_scheduler_kwargs": {"min_lr": 1e-6}},
+    ),
+    ("measuring_schedules_evaluate", {"lr_scheduler": "reduce_lr_on_plateau"}, "lr_scheduler", {"evals_per_epoch": 2}),
+    (
+        "measuring_schedules_evaluate",
+        {"lr_scheduler": "reduce_lr_on_plateau", "eval_steps": 9, "jagged_restart_steps": 50},
+        "jagged_restart_steps",
+        {"lr_scheduler": "rex"},
+    ),
+    (
+        "greedy_stays_low",
+        {"lr_scheduler": "greedy", "learning_rate": 1e-4},
+        "lr_scheduler",
+        {"lr_scheduler_kwargs": {"min_lr": 1e-5}},
+    ),
+    ("divisors_belong_to_one_cycle", {"lr_div_factor": 10}, "lr_div_factor", {"lr_scheduler": "one_cycle"}),
+    (
+        "divisors_belong_to_one_cycle",
+        {"lr_div_factor": 10, "lr_scheduler": "one_cycle", "lr_scheduler_kwargs": {"div_factor": 5}},
+        "lr_div_factor",
+        {"lr_scheduler_kwargs": None},
+    ),
+    ("loraplus_trains_lora", {"loraplus_lr_ratio": 16}, "loraplus_lr_ratio", {"adapter": "lora"}),
+    ("projections_have_targets", {"optimizer": "galore_adamw"}, "optimizer", {"optim_target_modules": "all_linear"}),
+    (
+        "projections_have_targets",
+        {"optimizer": "apollo_adamw", "optim_target_modules": ["mlp"], "adapter": "lora"},
+        "optimizer",
+        {"adapter": None},
+    ),
+    (
+        "used_gradients_are_gone",
+        {"optimizer": "lomo", "gradient_accumulation_steps": 2, "max_grad_norm": 0},
+        "gradient_accumulation_steps",
+        {"gradient_accumulation_steps": 1},
+    ),
+    ("used_gradients_are_gone", {"optimizer": "lomo"}, "max_grad_norm", {"max_grad_norm": 0}),
+    (
+        "used_gradients_are_gone",
+        {"optimizer": "lomo", "max_grad_norm": 0, "auto_find_batch_size": True},
+        "auto_find_batch_size",
+        {"auto_find_batch_size": False},
+    ),
+    ("used_gradients_are_gone", {"optimizer": "lomo", "max_grad_norm": 0, "fp16": True}, "fp16", {"fp16": False}),
+    ("some_optimizers_have_one_rate", {"optimizer": "lomo", "embedding_lr": 1e-5}, "embedding_lr", {"embedding_lr": None}),
+    ("matrices_are_whole", {"optimizer": "muon", "deepspeed": "z.json"}, "optimizer", {"deepspeed": None}),
+    ("matrices_are_whole", {"optimizer": "muon", "fsdp_config": FSDP}, "optimizer", {"fsdp_version": 2}),
+    ("matrices_are_whole", {"optimizer": "dion", "fsdp_config": FSDP, "fsdp_version": 2}, "optimizer", {"optimizer": "muon"}),
+    ("dion_has_two_rates", {"optimizer": "dion"}, "optimizer", {"dion_lr": 0.01}),
+    ("schedule_free_needs_no_schedule", {"optimizer": "schedule_free_adamw"}, "optimizer", {"lr_scheduler": "constant"}),
     ("relora_restarts_lora", {"relora": True, "adapter": "lora"}, "relora", {"jagged_restart_steps": 100}),
     ("relora_restarts_lora", {"relora": True, "jagged_restart_steps": 100}, "relora", {"adapter": "lora"}),
     (
@@ -343,6 +567,8 @@ CASES: list[Case] = [
         {"optimizer": "adamw_torch"},
     ),
     ("one_precision", {"bf16": True, "fp16": True}, "fp16", {"bf16": "auto"}),
+    ("one_precision", {"bf16": "full", "float16": True}, "bf16", {"float16": False}),
+    ("one_precision", {"fp8": True, "bf16": True, "float32": True}, "fp8", {"float32": False}),
     (
         "gathered_in_8_bits_under_fsdp_2",
         {"fp8_enable_fsdp_float8_all_gather": True},
@@ -350,6 +576,55 @@ CASES: list[Case] = [
         {"fsdp_version": 2},
     ),
     ("offloading_recomputes", {"activation_offloading": True}, "activation_offloading", {"gradient_checkpointing": True}),
+    (
+        "offloading_recomputes",
+        {"activation_offloading": "disk", "gradient_checkpointing": "offload"},
+        "activation_offloading",
+        {"gradient_checkpointing": "offload_disk"},
+    ),
+    (
+        "recomputation_takes_its_settings",
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrent": True}},
+        "gradient_checkpointing_kwargs.use_reentrent",
+        {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
+    ),
+    (
+        "compiled_models_keep_plain_attention",
+        {"torch_compile": True, "attn_implementation": "varlen"},
+        "attn_implementation",
+        {"attn_implementation": "sdpa"},
+    ),
+    (
+        "configs_take_attributes_of_their_own",
+        {"overrides_of_model_config": {"torch_dtype": "bfloat16"}},
+        "overrides_of_model_config.torch_dtype",
+        {"overrides_of_model_config": {"rope_theta": 1e6}},
+    ),
+    (
+        "loading_takes_what_no_option_has",
+        {"overrides_of_model_kwargs": {"device_map": "auto"}},
+        "overrides_of_model_kwargs.device_map",
+        {"overrides_of_model_kwargs": {"experts_implementation": "eager"}},
+    ),
+    (
+        "loading_takes_what_no_option_has",
+        {"overrides_of_model_kwargs": {"use_cache": False}},
+        "overrides_of_model_kwargs.use_cache",
+        {"overrides_of_model_kwargs": None, "overrides_of_model_config": {"use_cache": False}},
+    ),
+    (
+        "loading_takes_what_no_option_has",
+        {"overrides_of_model_kwargs": {"experts_implementation": "fast"}},
+        "overrides_of_model_kwargs.experts_implementation",
+        {"overrides_of_model_kwargs": {"experts_implementation": "grouped_mm"}},
+    ),
+    (
+        "bits_are_counted_once",
+        {"load_in_8bit": True, "bnb_config_kwargs": {"load_in_4bit": True}},
+        "bnb_config_kwargs.load_in_4bit",
+        {"bnb_config_kwargs": {"llm_int8_threshold": 5.0}},
+    ),
+    ("one_loss_kernel", {"chunked_cross_entropy": True, "reward_model": True}, "chunked_cross_entropy", {"reward_model": False}),
     (
         "one_loss_kernel",
         {"chunked_cross_entropy": True, "flash_attn_cross_entropy": True},
@@ -382,6 +657,25 @@ CASES: list[Case] = [
     ("tiles_under_sharding_match", {"tiled_mlp": True, "fsdp_config": FSDP}, "tiled_mlp", {"fsdp_version": 2}),
     ("one_beta", {"rl_beta": 0.1, "trl": {"beta": 0.2}}, "rl_beta", {"rl_beta": 0.2}),
     ("one_kind_of_model", {"rl": "dpo", "reward_model": True}, "reward_model", {"rl": None}),
+    ("losses_are_known", {"rl": "dpo", "dpo_loss_type": "sigmod"}, "dpo_loss_type", {"dpo_loss_type": "sigmoid"}),
+    ("ipo_is_a_loss", {"rl": "ipo", "dpo_loss_type": "hinge"}, "dpo_loss_type", {"rl": "dpo"}),
+    *(
+        ("weights_are_of_single_pairs", {"dpo_use_weighting": True, "dpo_loss_type": loss}, "dpo_use_weighting", {"dpo_loss_type": "ipo"})
+        for loss in ("aot", "aot_unpaired", ["sigmoid", "sft"])
+    ),
+    ("swapped_pairs_have_a_place", {"rl": "dpo", "dpo_label_smoothing": 0.1}, "dpo_label_smoothing", {"dpo_loss_type": "robust"}),
+    ("swapped_pairs_have_a_place", {"rl": "ipo", "dpo_label_smoothing": 0.1}, "dpo_label_smoothing", {"dpo_label_smoothing": None}),
+    ("swapped_pairs_have_a_place", {"rl": "dpo", "dpo_loss_type": "exo_pair"}, "dpo_loss_type", {"dpo_label_smoothing": 0.001}),
+    ("feedback_has_company", {"rl": "kto", "micro_batch_size": 1}, "micro_batch_size", {"micro_batch_size": 2}),
+    ("one_weight_of_the_odds", {"rl": "orpo", "orpo_alpha": 0.1, "rl_beta": 0.2}, "orpo_alpha", {"rl_beta": 0.1}),
+    ("one_weight_of_the_odds", {"rl": "orpo", "orpo_alpha": 0.1, "trl": {"beta": 0.2}}, "orpo_alpha", {"trl": {"beta": 0.1}}),
+    ("preferences_hold_on", {"rl": "dpo", "trl": {"beta": 0}}, "trl.beta", {"trl": {"beta": 0.1}}),
+    ("the_reference_stays", {"rl": "dpo", "relora": True}, "relora", {"rl": "simpo"}),
+    ("compared_rows_stand_alone", {"rl": "dpo", "batch_flattening": True}, "batch_flattening", {"batch_flattening": "auto"}),
+    ("compared_rows_stand_alone", {"reward_model": True, "use_pose": True}, "use_pose", {"use_pose": False}),
+    ("losses_come_whole", {"rl": "kto", "chunked_cross_entropy": True}, "chunked_cross_entropy", {"chunked_cross_entropy": False}),
+    ("judges_are_given_out_whole", {"reward_model": True, "load_in_4bit": True}, "load_in_4bit", {"reward_model": False}),
+    ("judges_are_given_out_whole", {"process_reward_model": True, "lora_model_dir": "a"}, "lora_model_dir", {"lora_model_dir": None}),
     ("losses_have_weights", {"dpo_loss_weights": [1, 2]}, "dpo_loss_weights", {"dpo_loss_type": ["sigmoid", "sft"]}),
     ("rewards_are_given", {"rl": "grpo"}, "rl", {"trl": {"reward_funcs": ["a.b"]}}),
     (
@@ -402,6 +696,119 @@ CASES: list[Case] = [
         "trl.vllm_enable_sleep_mode",
         {"trl": {"vllm_enable_sleep_mode": True, "vllm_mode": "colocate"}},
     ),
+    ("answers_to_a_prompt_stay_together", GRPO | {"batch_size": 12}, "batch_size", {"batch_size": 16}),
+    ("answers_to_a_prompt_stay_together", GRPO | {"batch_size": 12}, "batch_size", {"trl": JUDGED | {"num_generations": 6}}),
+    ("prompts_are_whole", GRPO | {"excess_length_strategy": "truncate"}, "excess_length_strategy", {"excess_length_strategy": "drop"}),
+    (
+        "references_that_follow_exist",
+        GRPO | {"trl": JUDGED | {"sync_ref_model": True}},
+        "trl.sync_ref_model",
+        {"trl": JUDGED | {"sync_ref_model": True, "beta": 0.1}},
+    ),
+    (
+        "references_that_follow_exist",
+        GRPO | {"adapter": "lora", "lora_target_linear": True, "trl": JUDGED | {"sync_ref_model": True, "beta": 0.1}},
+        "trl.sync_ref_model",
+        {"trl": JUDGED | {"beta": 0.1}},
+    ),
+    (
+        "references_stay",
+        GRPO | {"adapter": "lora", "lora_target_linear": True, "relora": True, "jagged_restart_steps": 10, "rl_beta": 0.1},
+        "relora",
+        {"rl_beta": None},
+    ),
+    *(
+        ("answers_have_no_layout", GRPO | {key: True} | more, key, {key: False})
+        for key, more in {
+            "batch_flattening": {},
+            "use_pose": {"pose_max_context_len": 4096},
+            "pad_to_sequence_len": {},
+            "group_by_length": {},
+            "train_on_inputs": {},
+        }.items()
+    ),
+    ("prompts_are_not_trained", GRPO | {"datasets": [ROW | {"train_on_eos": "all"}]}, "datasets.0.train_on_eos", {"datasets": [ROW]}),
+    (
+        "reasoning_is_told_by_a_parser",
+        GRPO | {"vllm": {"enable_reasoning": True}},
+        "vllm.enable_reasoning",
+        {"vllm": {"enable_reasoning": True, "reasoning_parser": "deepseek_r1"}},
+    ),
+    ("qlora_has_four_bits", {"adapter": "qlora"}, "adapter", {"load_in_4bit": True}),
+    (
+        "qlora_has_four_bits",
+        {"adapter": "qlora", "load_in_4bit": True, "load_in_8bit": True},
+        "load_in_8bit",
+        {"load_in_8bit": False},
+    ),
+    *(
+        ("initialisation_is_known", {"peft_init_lora_weights": wrong}, "peft_init_lora_weights", {"peft_init_lora_weights": right})
+        for wrong, right in (("pisa", "pissa"), ("pissa_niter_0", "pissa_niter_16"), ("True", False))
+    ),
+    (
+        "one_initialisation",
+        {"peft": {"loftq_config": {}}, "peft_init_lora_weights": "pissa"},
+        "peft_init_lora_weights",
+        {"peft_init_lora_weights": "loftq"},
+    ),
+    (
+        "shifted_base_is_whole",
+        {"peft_init_lora_weights": "pissa_niter_4", "peft_layer_replication": [[0, 2]]},
+        "peft_layer_replication",
+        {"peft_init_lora_weights": "eva"},
+    ),
+    ("shifted_base_is_whole", {"peft": {"loftq_config": {}}, "load_in_4bit": True}, "load_in_4bit", {"load_in_4bit": False}),
+    (
+        "parameters_begin_plainly",
+        {"lora_target_parameters": ["a"], "peft_use_dora": True},
+        "peft_use_dora",
+        {"peft_use_dora": False},
+    ),
+    (
+        "parameters_begin_plainly",
+        {"lora_target_parameters": ["a"], "peft_init_lora_weights": "eva"},
+        "peft_init_lora_weights",
+        {"peft_init_lora_weights": "gaussian"},
+    ),
+    (
+        "orthogonal_ranks_are_even",
+        {"peft_init_lora_weights": "orthogonal", "lora_rank_pattern": {"q": 3}},
+        "lora_rank_pattern",
+        {"lora_rank_pattern": {"q": 4}},
+    ),
+    ("ranks_are_positive", {"lora_alpha_pattern": {"q": 0}}, "lora_alpha_pattern", {"lora_alpha_pattern": {"q": 1}}),
+    ("names_are_patterns", {"lora_rank_pattern": {"(q": 4}}, "lora_rank_pattern", {"lora_rank_pattern": {"(q)": 4}}),
+    ("names_are_patterns", {"unfrozen_parameters": ["a("]}, "unfrozen_parameters", {"unfrozen_parameters": ["a[3:]", "b[0-9]"]}),
+    ("row_ranges_hold_rows", {"unfrozen_parameters": ["a[3:3]"]}, "unfrozen_parameters", {"unfrozen_parameters": ["a[3:4]", "a[3:]"]}),
+    (
+        "numbers_count_in_names",
+        {"peft_layers_to_transform": [1], "lora_target_modules": "q.*"},
+        "peft_layers_to_transform",
+        {"lora_target_modules": ["q"]},
+    ),
+    (
+        "replicated_layers_are_ranges",
+        {"peft_layer_replication": [[0, 2], [2, 2]]},
+        "peft_layer_replication",
+        {"peft_layer_replication": [[0, 2], [1, 2]]},
+    ),
+    ("lisa_says_when", {"lisa_n_layers": 1}, "lisa_n_layers", {"lisa_step_interval": 5}),
+    ("lisa_says_when", {"lisa_n_layers": 1, "lisa_step_interval": 5, "adapter": "lora"}, "lisa_n_layers", {"adapter": None}),
+    (
+        "lisa_says_when",
+        {"lisa_n_layers": 1, "lisa_step_interval": 5, "unfrozen_parameters": ["a"]},
+        "lisa_n_layers",
+        {"unfrozen_parameters": None},
+    ),
+    ("relora_merges_plain_lora", {"relora": True, "peft_init_lora_weights": "eva"}, "peft_init_lora_weights", {"relora": False}),
+    ("relora_merges_plain_lora", {"relora": True, "peft_use_dora": True}, "relora", {"peft_use_dora": False}),
+    ("an_adapter_begins_once", {"lora_model_dir": "a", "relora": True}, "relora", {"relora": False}),
+    (
+        "an_adapter_begins_once",
+        {"lora_model_dir": "a", "peft": {"loftq_config": {}}},
+        "peft.loftq_config",
+        {"lora_model_dir": None},
+    ),
     ("rounding_is_simulated_on_whole_weights", {"qat": {"weight_dtype": "int4"}, "adapter": "lora"}, "qat", {"adapter": None}),
     ("rounded_once", {"qat": {"weight_dtype": "int4"}, "quantization": {"weight_dtype": "int4"}}, "quantization", {"qat": None}),
     (
@@ -412,10 +819,33 @@ CASES: list[Case] = [
     ),
     ("labels_fit_the_head", {"reward_model": True, "num_labels": 2}, "num_labels", {"num_labels": 1}),
     ("steps_win_over_epochs", {"max_steps": 5, "num_epochs": 2}, "num_epochs", {"max_steps": None}),
+    ("training_has_rows", {"val_set_size": 1}, "val_set_size", {"val_set_size": 0.5}),
+    (
+        "groups_are_for_the_best_fit",
+        {"sample_packing": True, "sample_packing_group_size": 9, "sample_packing_sequentially": True},
+        "sample_packing_group_size",
+        {"sample_packing_sequentially": False},
+    ),
     ("fsdp_1_is_old", {"fsdp_config": FSDP}, "fsdp_config", {"fsdp_version": 2}),
     ("streams_are_not_sorted", {"streaming": True, "group_by_length": True}, "group_by_length", {"group_by_length": False}),
     ("eight_bit_floats_want_a_compiler", {"fp8": True}, "fp8", {"torch_compile": True}),
     ("dependent_keys_have_effect", {"lora_r": 4}, "lora_r", {"adapter": "lora"}),
+    ("steps_hold_whole_groups", GRPO | {"micro_batch_size": 12}, "micro_batch_size", {"gradient_accumulation_steps": 2}),
+    ("generation_has_effect", {"trl": JUDGED}, "trl.reward_funcs", {"rl": "grpo"}),
+    ("generation_has_effect", GRPO | {"trl": JUDGED | {"vllm_mode": "server"}}, "trl.vllm_mode", {"trl": JUDGED}),
+    ("generation_has_effect", {"vllm": {"port": 9000}}, "vllm", {"rl": "grpo"}),
+    (
+        "whole_answers_weigh_the_same",
+        GRPO | {"trl": JUDGED | {"importance_sampling_level": "sequence"}},
+        "trl.importance_sampling_level",
+        {"trl": JUDGED | {"importance_sampling_level": "sequence", "loss_type": "grpo"}},
+    ),
+    (
+        "whole_answers_weigh_the_same",
+        GRPO | {"trl": JUDGED | {"loss_type": "luspo"}},
+        "trl.loss_type",
+        {"trl": JUDGED | {"loss_type": "luspo", "importance_sampling_level": "sequence"}},
+    ),
 ]
 
 BY_NAME = {rule.__name__: rule for rule in (*RULES, *ADVICE)}
@@ -455,7 +885,7 @@ def test_advice_is_a_warning() -> None:
 
 
 def test_a_typo_does_not_hide_a_bad_combination() -> None:
-    found = refused(GOOD + "learnin_rate: 1\nwarmup_steps: 5\nwarmup_ratio: 0.1\nval_set_size: 1\n")
+    found = refused(GOOD + "learnin_rate: 1\nwarmup_steps: 5\nwarmup_ratio: 0.1\nval_set_size: 1.5\n")
     assert [key for _, key, _ in found] == ["learnin_rate", "warmup_ratio", "val_set_size"]
 
 

@@ -18,6 +18,9 @@ SPECIAL = {
     "datasets.path": "other.jsonl",
     "datasets.type": "completion",
     "chat_template": "chatml",
+    "quantize.group_size": 64,
+    "quantization.group_size": 64,
+    "qat.group_size": 64,
 }
 
 

@@ -16,13 +16,12 @@ _TRUTH = {"yes": True, "on": True, "true": True, "no": False, "off": False, "fal
 def normal_form(model: type[BaseModel], values: dict[Any, Any]) -> dict[Any, Any]:
     """A copy of ``values`` in which a key with null is left out, as Axolotl does, and `yes`, `no`, 1 and 0 are truth values.
 
-    Only the keys of options are looked at: a null inside a free mapping such as ``optim_args`` stays.
+    Only the keys of options are looked at: a null inside a free mapping such as ``optim_args`` stays. A group of which every key is
+    null is left out as well.
     """
-    return {
-        key: _value(model.model_fields.get(key), value)
-        for key, value in values.items()
-        if value is not None or key not in model.model_fields
-    }
+    given = {key: value for key, value in values.items() if value is not None or key not in model.model_fields}
+    formed = {key: _value(model.model_fields.get(key), value) for key, value in given.items()}
+    return {key: value for key, value in formed.items() if value != {} or given[key] == {}}
 
 
 def _value(field: FieldInfo | None, value: Any) -> Any:

@@ -36,7 +36,7 @@ SWITCHES = {
 """Old truth values and the ``attn_implementation`` they stand for."""
 
 _ENTRY_KEYS = {"message_field_role": "role", "message_field_content": "content"}
-_ENTRY_LISTS = ("datasets", "test_datasets", "pretraining_dataset")
+_ENTRY_LISTS: tuple[Place, ...] = (("datasets",), ("test_datasets",), ("pretraining_dataset",), ("dedupe", "against"))
 
 
 @dataclass
@@ -124,11 +124,11 @@ def _several(renaming: Renaming, old: str, new: dict[str, Any]) -> None:
 
 def _entries(renaming: Renaming) -> None:
     for name in _ENTRY_LISTS:
-        entries = renaming.source.value.get(name)
+        entries = value_at(renaming.source.value, name)
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
             for old, key in _ENTRY_KEYS.items():
                 if isinstance(entry, dict) and old in entry:
-                    renaming.move((name, index, old), (name, index, "message_property_mappings", key))
+                    renaming.move((*name, index, old), (*name, index, "message_property_mappings", key))
 
 
 def _prefixes(renaming: Renaming) -> None:

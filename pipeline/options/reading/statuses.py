@@ -28,6 +28,9 @@ def _judge(field: FieldInfo, value: Any, path: Place) -> Iterator[Problem]:
         if not asks_for_nothing(field, value):
             yield Problem(path, "(not shown)" if facts.secret else value, *_refusal(facts, str(path[-1]), value))
         return
+    for place, item in [(path, value), *(((*path, index), item) for index, item in enumerate(value if isinstance(value, list) else []))]:
+        if (gone := facts.why_gone(item)) is not None:
+            yield Problem(place, item, f"refused: {gone[0]}", gone[1], breaks_model=True)
     if facts.is_later(value):
         yield Problem(path, value, "not yet supported", f"what works: {words_of(field.annotation)}", breaks_model=True)
     for index, item in enumerate(value) if isinstance(value, list) else [(None, value)]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import RegrowError
 from pipeline.options.reading.source import Source
+from pipeline.options.reading.validation import value_at
 
 _KEY = "chat_template_jinja"
 _LONGEST_NAME = 1000
@@ -35,8 +36,8 @@ def is_file_name(text: str) -> bool:
 
 def _holders(values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
     yield values
-    for key in ("datasets", "test_datasets"):
-        entries = values.get(key)
+    for place in (("datasets",), ("test_datasets",), ("dedupe", "against")):
+        entries = value_at(values, place)
         yield from (entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
 
 

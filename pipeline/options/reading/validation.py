@@ -92,7 +92,10 @@ def _pydantic_problems(model: type[BaseModel], values: dict[Any, Any], known: se
 def _is_later(model: type[BaseModel], path: Place, values: Any) -> bool:
     """Such values get a message of their own, see :mod:`pipeline.options.reading.statuses`."""
     field = field_at(model, path)
-    return field is not None and facts_of(field).is_later(value_at(values, path))
+    if field is None:
+        return False
+    facts, value = facts_of(field), value_at(values, path)
+    return facts.is_later(value) or facts.why_gone(value) is not None
 
 
 def _locate(location: tuple[str | int, ...], values: Any, missing: bool) -> Place:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pipeline.optimizers import DION_KEYS, OPTIMIZERS
 from pipeline.options.dataset_types import UNSTYLED, kind_of
 from pipeline.options.rules.broken import Broken, broken, is_set
+from pipeline.options.rules.duplicates import overlap_has_something_to_compare_with
+from pipeline.options.rules.online import ONLINE_ADVICE
 from pipeline.options.views import RecipeOptions
 
 _Needs = tuple[tuple[str, ...], str, Callable[[RecipeOptions], bool]]
+
+
+def _adam(key: str, needs: str) -> _Needs:
+    return (key,), needs, lambda options: key in OPTIMIZERS[options.optimizer].adam_keys
+
+
+_ADAM = (
+    *(_adam(key, "an optimizer of the Adam kind") for key in ("adam_beta1", "adam_beta2", "adam_epsilon")),
+    _adam("adam_beta3", "an optimizer of three decays (came_pytorch, ademamix)"),
+    _adam("adam_epsilon2", "`optimizer: came_pytorch`"),
+)
 
 # Keys that do nothing unless another one is set: keys, what they need, whether it is there.
 DEPENDENT: tuple[_Needs, ...] = (
@@ -19,19 +33,24 @@ DEPENDENT: tuple[_Needs, ...] = (
             "lora_dropout",
             "lora_target_modules",
             "lora_target_linear",
-            "lora_modules_to_save",
-            "peft_use_dora",
-            "peft_use_rslora",
+            *("lora_modules_to_save", "lora_target_parameters", "lora_exclude_modules", "lora_fan_in_fan_out", "lora_model_dir"),
+            *("lora_rank_pattern", "lora_alpha_pattern", "peft", "peft_layers_to_transform", "peft_layer_replication"),
+            *("peft_init_lora_weights", "peft_trainable_token_indices", "peft_ensure_weight_tying", "peft_use_dora", "peft_use_rslora"),
         ),
         "`adapter: lora`",
         lambda options: options.adapter is not None,
     ),
+    *_ADAM,
+    (DION_KEYS, "`optimizer: dion`", lambda options: options.optimizer == "dion"),
+    (("optim_target_modules",), "GaLore or APOLLO", lambda options: bool(OPTIMIZERS[options.optimizer].projection)),
+    (("sample_packing_sequentially", "sample_packing_group_size"), "`sample_packing: true`", lambda options: options.sample_packing),
     (
-        ("adam_beta1", "adam_beta2", "adam_epsilon"),
-        "an Adam optimizer",
-        lambda options: options.optimizer.startswith("adam"),
+        ("sample_packing_bin_size",),
+        "sample_packing or eval_sample_packing",
+        lambda options: options.sample_packing or options.eval_sample_packing,
     ),
-    (("sample_packing_sequentially",), "`sample_packing: true`", lambda options: options.sample_packing),
+    (("pose_max_context_len", "pose_num_chunks", "pose_split_on_token_ids"), "`use_pose: true`", lambda options: options.use_pose),
+    (("dataloader_prefetch_factor",), "dataloader_num_workers", lambda options: options.dataloader_num_workers > 0),
     (("eval_sample_packing",), "val_set_size or test_datasets", lambda options: bool(options.val_set_size or options.test_datasets)),
     (("torch_compile_backend", "torch_compile_mode"), "`torch_compile: true`", lambda options: bool(options.torch_compile)),
     (("loss_watchdog_patience",), "loss_watchdog_threshold", lambda options: options.loss_watchdog_threshold is not None),
@@ -49,14 +68,28 @@ DEPENDENT: tuple[_Needs, ...] = (
     (("lisa_step_interval", "lisa_layers_attribute"), "lisa_n_layers", lambda options: options.lisa_n_layers is not None),
     (("loraplus_lr_embedding",), "loraplus_lr_ratio", lambda options: options.loraplus_lr_ratio is not None),
     (("rl_beta",), "rl", lambda options: options.rl is not None),
-    (("dpo_loss_type", "dpo_label_smoothing", "dpo_use_weighting"), "`rl: dpo`", lambda options: options.rl in ("dpo", "ipo")),
+    (
+        *(("dpo_loss_type", "dpo_loss_weights", "dpo_label_smoothing", "dpo_use_weighting", "precompute_ref_log_probs"), "`rl: dpo`"),
+        lambda options: options.rl in ("dpo", "ipo"),
+    ),
+    (("dpo_use_liger_kernel",), "`rl: dpo`", lambda options: options.rl in ("dpo", "ipo")),
+    (
+        *(("num_labels",), "`reward_model: true` or `process_reward_model: true`"),
+        lambda options: bool(options.reward_model or options.process_reward_model),
+    ),
     (("orpo_alpha",), "`rl: orpo`", lambda options: options.rl == "orpo"),
     (("simpo_gamma", "cpo_alpha"), "`rl: simpo`", lambda options: options.rl == "simpo"),
     (("kto_desirable_weight", "kto_undesirable_weight"), "`rl: kto`", lambda options: options.rl == "kto"),
     (("center_rewards_coefficient",), "`reward_model: true`", lambda options: bool(options.reward_model)),
     (("fsdp_version",), "fsdp_config", lambda options: options.fsdp_config is not None),
-    (("greater_is_better",), "metric_for_best_model", lambda options: options.metric_for_best_model is not None),
-    (("gradient_checkpointing_kwargs",), "`gradient_checkpointing: true`", lambda options: options.gradient_checkpointing),
+    (
+        ("metric_for_best_model", "greater_is_better"),
+        "load_best_model_at_end, early_stopping_patience or `save_strategy: best`",
+        lambda options: bool(options.load_best_model_at_end or options.early_stopping_patience or options.save_strategy == "best"),
+    ),
+    (("profiler_steps_start",), "profiler_steps", lambda options: bool(options.profiler_steps)),
+    (("gradient_checkpointing_kwargs",), "`gradient_checkpointing: true`", lambda options: bool(options.gradient_checkpointing)),
+    (("bnb_config_kwargs",), "load_in_4bit or load_in_8bit", lambda options: options.load_in_4bit or options.load_in_8bit),
 )
 
 
@@ -75,10 +108,32 @@ def steps_win_over_epochs(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("num_epochs max_steps", f"max_steps {options.max_steps} decides when training ends", "remove one of them")
 
 
+def training_has_rows(options: RecipeOptions) -> Iterator[Broken]:
+    """1 is all rows, as the reference says; one row is what some mean by it."""
+    if options.val_set_size == 1:
+        yield broken(
+            "val_set_size", "1 holds out all rows, and train refuses to start without any", "write a share such as 0.05, or a count"
+        )
+
+
+def groups_are_for_the_best_fit(options: RecipeOptions) -> Iterator[Broken]:
+    """In their order, rows go into the newest bin only."""
+    in_order = options.sample_packing_sequentially or options.curriculum_sampling
+    if options.sample_packing and in_order and options.sample_packing_group_size is not None:
+        yield broken("sample_packing_group_size", "has no effect on rows that are packed in their order", "remove it")
+
+
 def fsdp_1_is_old(options: RecipeOptions) -> Iterator[Broken]:
     """PyTorch develops FSDP 2."""
     if options.fsdp_config is not None and options.fsdp_version != 2:
         yield broken("fsdp_config fsdp_version", "FSDP 1 is no longer developed", "write `fsdp_version: 2`")
+
+
+def schedule_free_needs_no_schedule(options: RecipeOptions) -> Iterator[Broken]:
+    """Averaging takes the place of a falling rate."""
+    if options.optimizer.startswith("schedule_free") and not options.lr_scheduler.startswith("constant"):
+        wrong = f"it averages instead of lowering the rate, and lr_scheduler is {options.lr_scheduler}"
+        yield broken("optimizer lr_scheduler", wrong, "write `lr_scheduler: constant`")
 
 
 def streams_are_not_sorted(options: RecipeOptions) -> Iterator[Broken]:
@@ -104,19 +159,25 @@ def styles_change_texts(options: RecipeOptions) -> Iterator[Broken]:
 def rows_without_a_type_are_ready(options: RecipeOptions) -> Iterator[Broken]:
     """Without a type nothing is done to rows, which is seldom meant."""
     kind = kind_of(options.rl, options.reward_model, options.process_reward_model)
-    columns = {"text": "input_ids and labels", "feedback": "prompt, completion and label"}.get(kind or "", "prompt, chosen and rejected")
+    known = {"text": "input_ids and labels", "feedback": "prompt, completion and label", "prompts": "prompt"}
+    columns = known.get(kind or "", "prompt, chosen and rejected")
     for index, entry in enumerate(options.datasets):
-        if entry.type is None and kind in ("text", "pairs", "odds", "feedback"):
+        if entry.type is None and kind in ("text", "pairs", "odds", "feedback", "prompts"):
             wrong = f"not set, so every row must have the columns {columns}"
             yield broken(f"datasets.{index}.type datasets.{index}", wrong, "if it has not, write a type such as `type: chat_template`")
 
 
 ADVICE = (
     dependent_keys_have_effect,
+    overlap_has_something_to_compare_with,
     steps_win_over_epochs,
+    training_has_rows,
+    groups_are_for_the_best_fit,
     fsdp_1_is_old,
+    schedule_free_needs_no_schedule,
     streams_are_not_sorted,
     eight_bit_floats_want_a_compiler,
     styles_change_texts,
     rows_without_a_type_are_ready,
+    *ONLINE_ADVICE,
 )

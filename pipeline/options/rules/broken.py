@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.options.reading.source import Place
 from pipeline.options.views import RecipeOptions
@@ -28,6 +29,14 @@ def broken(keys: str, wrong: str, works: str) -> Broken:
 
 def _path(key: str) -> Place:
     return tuple(int(part) if part.isdigit() else part for part in key.split("."))
+
+
+def listed(options: RecipeOptions, place: str) -> Sequence[Any]:
+    """The list at a dotted place; empty where it is not set, and where it is no list."""
+    value: Any = options
+    for key in place.split("."):
+        value = getattr(value, key)
+    return value if isinstance(value, list) else []
 
 
 def is_set(options: RecipeOptions, *keys: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
+from fractions import Fraction
 
+from pipeline.measured import evaluated, is_better_greater
 from pipeline.options.rules.broken import Broken, broken, is_set
 from pipeline.options.views import RecipeOptions
 
@@ -67,6 +70,14 @@ def evaluation_has_rows(options: RecipeOptions) -> Iterator[Broken]:
             yield broken(f"{key} val_set_size", "there are no rows to evaluate on", "add `val_set_size: 0.05`, or test_datasets")
 
 
+def steps_are_whole(options: RecipeOptions) -> Iterator[Broken]:
+    """Below 1 it is a share of all steps, above a number of them."""
+    for key in ("save_steps", "eval_steps"):
+        value = getattr(options, key)
+        if value is not None and value > 1 and value != int(value):
+            yield broken(key, "neither a whole number of steps nor a share below 1", f"write {round(value)}")
+
+
 def _evaluation_keys(options: RecipeOptions) -> list[str]:
     keys = ["eval_steps", "evals_per_epoch", "metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"]
     return [key for key in keys if getattr(options, key)] + (["eval_strategy"] if options.eval_strategy not in (None, "no") else [])
@@ -78,6 +89,23 @@ def best_needs_a_metric(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("save_strategy metric_for_best_model", "metric_for_best_model is not set", "add `metric_for_best_model: eval_loss`")
 
 
+def best_is_measured(options: RecipeOptions) -> Iterator[Broken]:
+    """Only an evaluation can be better than those before."""
+    if options.save_strategy == "best" and _evaluations(options) is None:
+        yield broken("save_strategy eval_steps", "there are no evaluations while training", "add eval_steps or evals_per_epoch")
+
+
+def metric_is_measured(options: RecipeOptions) -> Iterator[Broken]:
+    """The best model is known by what an evaluation during training measures."""
+    metric = options.metric_for_best_model
+    measured = evaluated(options.rl, options.reward_model, options.process_reward_model)
+    single = options.rl in ("grpo", "gdpo") and metric is not None and "rewards/" in metric
+    if metric is not None and not single and f"eval_{metric.removeprefix('eval_')}" not in measured:
+        near = get_close_matches(metric, [*measured, *(name.removeprefix("eval_") for name in measured)], 1)
+        meant = f"did you mean `{near[0]}`?" if near else f"write {', '.join(measured[:-1])} or {measured[-1]}"
+        yield broken("metric_for_best_model", "not measured while training", meant)
+
+
 def best_is_saved(options: RecipeOptions) -> Iterator[Broken]:
     """The best model can be given back only if it was saved when it was measured."""
     if options.load_best_model_at_end and not _saves_what_it_measures(options):
@@ -86,11 +114,30 @@ def best_is_saved(options: RecipeOptions) -> Iterator[Broken]:
 
 
 def _saves_what_it_measures(options: RecipeOptions) -> bool:
-    if options.eval_steps is not None and options.save_steps is not None:
-        return float(options.save_steps) % float(options.eval_steps) == 0
-    if options.evals_per_epoch and options.saves_per_epoch:
-        return options.evals_per_epoch % options.saves_per_epoch == 0
-    return options.eval_strategy == "epoch" and options.save_strategy in (None, "epoch") and options.save_steps is None
+    measured, saved = _evaluations(options), _saves(options)
+    if measured is None or options.save_strategy == "best":
+        return measured is not None
+    return saved is not None and measured[0] == saved[0] and (saved[1] / measured[1]).denominator == 1
+
+
+_Interval = tuple[str, Fraction]
+"""What it is counted in, and how many of that lie between two of them."""
+
+
+def _evaluations(options: RecipeOptions) -> _Interval | None:
+    return _interval(options.eval_steps, options.evals_per_epoch, options.eval_strategy == "epoch")
+
+
+def _saves(options: RecipeOptions) -> _Interval | None:
+    return _interval(options.save_steps, options.saves_per_epoch, options.save_strategy in (None, "epoch"))
+
+
+def _interval(steps: int | float | None, per_epoch: int | None, every_epoch: bool) -> _Interval | None:
+    if steps is not None:
+        return ("share of all steps" if steps < 1 else "steps", Fraction(str(steps)))
+    if per_epoch:
+        return ("epochs", Fraction(1, per_epoch))
+    return ("epochs", Fraction(1)) if every_epoch else None
 
 
 def stopping_early_measures(options: RecipeOptions) -> Iterator[Broken]:
@@ -107,8 +154,8 @@ def stopping_early_measures(options: RecipeOptions) -> Iterator[Broken]:
 
 def better_has_a_direction(options: RecipeOptions) -> Iterator[Broken]:
     """A smaller loss is better."""
-    metric = options.metric_for_best_model or ""
-    if options.greater_is_better is not None and options.greater_is_better == ("loss" in metric or "perplexity" in metric) and metric:
+    metric = options.metric_for_best_model or ("eval_reward" if options.rl in ("grpo", "gdpo") else "eval_loss")
+    if options.greater_is_better is not None and options.greater_is_better != is_better_greater(metric):
         yield broken(
             "greater_is_better metric_for_best_model",
             f"for {metric} it is the other way",
@@ -127,12 +174,6 @@ def trigger_is_a_name(options: RecipeOptions) -> Iterator[Broken]:
         )
 
 
-def benchmark_is_named(options: RecipeOptions) -> Iterator[Broken]:
-    """There is no default benchmark."""
-    if options.do_bench_eval and options.bench_dataset is None:
-        yield broken("do_bench_eval bench_dataset", "bench_dataset is not set", "name a benchmark")
-
-
 CADENCE = (
     two_batch_sizes_give_the_third,
     one_warmup,
@@ -140,10 +181,12 @@ CADENCE = (
     one_save_cadence,
     one_evaluation_cadence,
     evaluation_has_rows,
+    steps_are_whole,
     best_needs_a_metric,
+    best_is_measured,
+    metric_is_measured,
     best_is_saved,
     stopping_early_measures,
     better_has_a_direction,
     trigger_is_a_name,
-    benchmark_is_named,
 )

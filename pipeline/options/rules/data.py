@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from pipeline.options.dataset_types import kind_of, type_problem
 from pipeline.options.datasets import DatasetEntry
-from pipeline.options.rules.broken import Broken, broken
+from pipeline.options.rules.broken import Broken, broken, listed
 from pipeline.options.views import RecipeOptions
 
 
 def types_are_known(options: RecipeOptions) -> Iterator[Broken]:
     """A dataset type is one that fits what is trained, or a dotted name of the user's own."""
     kind = kind_of(options.rl, options.reward_model, options.process_reward_model)
-    for name in ("datasets", "test_datasets"):
-        for index, entry in enumerate(getattr(options, name) or []):
+    for name in ("datasets", "test_datasets", "dedupe.against"):
+        for index, entry in enumerate(listed(options, name)):
             problem = None if kind is None else type_problem(entry.type, kind)
             if problem is not None:
                 yield broken(f"{name}.{index}.type", *problem)
@@ -22,8 +22,8 @@ def types_are_known(options: RecipeOptions) -> Iterator[Broken]:
 
 def datasets_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
     """An entry given twice trains its rows twice by accident."""
-    for name in ("datasets", "test_datasets"):
-        entries = getattr(options, name) or []
+    for name in ("datasets", "test_datasets", "dedupe.against"):
+        entries = listed(options, name)
         for index, entry in enumerate(entries):
             if entry in entries[:index]:
                 yield broken(f"{name}.{index}", f"the same entry as {name}.{entries.index(entry)}", "remove it")
@@ -31,8 +31,8 @@ def datasets_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
 
 def shards_have_an_index(options: RecipeOptions) -> Iterator[Broken]:
     """An index counts from 0 and needs something to count in."""
-    for name in ("datasets", "test_datasets"):
-        for index, entry in enumerate(getattr(options, name) or []):
+    for name in ("datasets", "test_datasets", "dedupe.against"):
+        for index, entry in enumerate(listed(options, name)):
             if entry.shards_idx is not None and entry.shards_idx >= (entry.shards or 1):
                 yield broken(
                     f"{name}.{index}.shards_idx",
@@ -53,12 +53,9 @@ def one_evaluation_set(options: RecipeOptions) -> Iterator[Broken]:
         )
 
 
-def split_leaves_rows(options: RecipeOptions) -> Iterator[Broken]:
-    """1 would be all rows as a share and one row as a count."""
-    if options.val_set_size == 1:
-        wrong = "1 leaves nothing to train on as a share, and measures nothing as a count"
-        yield broken("val_set_size", wrong, "write a share below 1 such as 0.05, or a count such as 200")
-    elif options.val_set_size > 1 and options.val_set_size % 1:
+def splits_are_whole(options: RecipeOptions) -> Iterator[Broken]:
+    """Above 1 it is a number of rows."""
+    if options.val_set_size > 1 and options.val_set_size % 1:
         yield broken("val_set_size", "a count of rows is a whole number", f"write {int(options.val_set_size)}, or a share below 1")
 
 
@@ -84,9 +81,9 @@ def jinja_text_is_used(options: RecipeOptions) -> Iterator[Broken]:
 
 
 def _entries(options: RecipeOptions) -> Iterator[tuple[str, DatasetEntry]]:
-    """Place and entry, of both lists."""
-    for name in ("datasets", "test_datasets"):
-        for index, entry in enumerate(getattr(options, name) or []):
+    """Place and entry, of all lists."""
+    for name in ("datasets", "test_datasets", "dedupe.against"):
+        for index, entry in enumerate(listed(options, name)):
             yield f"{name}.{index}", entry
 
 
@@ -139,7 +136,7 @@ DATA = (
     datasets_are_distinct,
     shards_have_an_index,
     one_evaluation_set,
-    split_leaves_rows,
+    splits_are_whole,
     jinja_needs_text,
     jinja_text_is_used,
     streaming_knows_its_end,

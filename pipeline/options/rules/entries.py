@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from string import Formatter
 
-from pipeline.options.dataset_types import MAPPINGS, READERS, Kind, full_name, is_own, kind_of
+from pipeline.options.dataset_types import MAPPINGS, READERS, SAY_WHAT_IS_TRAINED, Kind, full_name, is_own, kind_of
 from pipeline.options.datasets import DatasetEntry
 from pipeline.options.row_format import PARTS, RowFormat
-from pipeline.options.rules.broken import Broken, broken
+from pipeline.options.rules.broken import Broken, broken, listed
 from pipeline.options.views import RecipeOptions
 
 
 def keys_fit_the_type(options: RecipeOptions) -> Iterator[Broken]:
     """A key of a dataset entry that its type does not read would have no effect on its rows."""
-    for place, entry, kind in _entries(options, "datasets", "test_datasets"):
+    for place, entry, kind in _entries(options, "datasets", "test_datasets", "dedupe.against"):
         if isinstance(entry.type, str) and is_own(entry.type):
             continue  # such a type gets the whole entry
         name = full_name(entry.type, kind) if isinstance(entry.type, str) else None
@@ -24,9 +24,17 @@ def keys_fit_the_type(options: RecipeOptions) -> Iterator[Broken]:
                 yield broken(f"{place}.{key}", wrong, "remove it")
 
 
+def prompts_are_not_trained(options: RecipeOptions) -> Iterator[Broken]:
+    """Keys that say which turns are trained have no effect where the model writes what is trained."""
+    for place, entry, kind in _entries(options, "datasets", "test_datasets", "dedupe.against"):
+        for key in SAY_WHAT_IS_TRAINED if kind == "prompts" else ():
+            if getattr(entry, key) not in (None, []):
+                yield broken(f"{place}.{key}", f"nothing of a prompt is trained with rl: {options.rl}", "remove it")
+
+
 def mapped_keys_fit_what_is_trained(options: RecipeOptions) -> Iterator[Broken]:
     """Instructions, pairs of answers and judged answers each have their own columns and texts."""
-    for place, entry, kind in _entries(options, "datasets", "test_datasets"):
+    for place, entry, kind in _entries(options, "datasets", "test_datasets", "dedupe.against"):
         read = MAPPINGS.get(kind)
         if isinstance(entry.type, RowFormat) and read is not None:
             for key in RowFormat.model_fields:
@@ -36,7 +44,7 @@ def mapped_keys_fit_what_is_trained(options: RecipeOptions) -> Iterator[Broken]:
 
 def texts_name_their_parts(options: RecipeOptions) -> Iterator[Broken]:
     """Braces in a text of a mapping hold the name of a part; other braces are doubled."""
-    for place, entry, _ in _entries(options, "datasets", "test_datasets"):
+    for place, entry, _ in _entries(options, "datasets", "test_datasets", "dedupe.against"):
         for key, parts in PARTS.items() if isinstance(entry.type, RowFormat) else ():
             text = getattr(entry.type, key)
             found = None if text is None else _foreign_part(text, parts)
@@ -55,10 +63,10 @@ def _foreign_part(text: str, parts: Sequence[str]) -> str | None:
 
 
 def _entries(options: RecipeOptions, *names: str) -> Iterator[tuple[str, DatasetEntry, Kind]]:
-    """Place and entry of both lists, and what its rows are for."""
+    """Place and entry of these lists, and what its rows are for."""
     kind = kind_of(options.rl, options.reward_model, options.process_reward_model)
     for name in names:
-        for index, entry in enumerate(getattr(options, name) or []):
+        for index, entry in enumerate(listed(options, name)):
             if kind is not None:
                 yield f"{name}.{index}", entry, kind
 
@@ -72,14 +80,15 @@ def choices_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
     yield from _twice("eval.choices", options.eval.choices or [])
 
 
-def formats_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
-    """Each of them is written once."""
-    yield from _twice("quantize.formats", options.quantize.formats)
-
-
 def _twice(key: str, values: Sequence[str]) -> Iterator[Broken]:
     for value in dict.fromkeys(value for index, value in enumerate(values) if value in values[:index]):
         yield broken(key, f"{value} is given {values.count(value)} times", "keep one of them")
 
 
-ENTRIES = (keys_fit_the_type, mapped_keys_fit_what_is_trained, texts_name_their_parts, choices_are_distinct, formats_are_distinct)
+ENTRIES = (
+    keys_fit_the_type,
+    prompts_are_not_trained,
+    mapped_keys_fit_what_is_trained,
+    texts_name_their_parts,
+    choices_are_distinct,
+)

@@ -1,4 +1,4 @@
-"""Rules about adapters, optimizers, schedules and restarts."""
+"""Rules about adapters, weights in few bits, and ReLoRA."""
 
 from __future__ import annotations
 
@@ -27,13 +27,6 @@ def targets_are_a_pattern(options: RecipeOptions) -> Iterator[Broken]:
             re.compile(options.lora_target_modules)
         except re.error as error:
             yield broken("lora_target_modules", f"not a regular expression ({error})", "correct it, or write a list of names")
-
-
-def constant_has_no_warmup(options: RecipeOptions) -> Iterator[Broken]:
-    """transformers' constant schedule starts at the peak, whatever the warm-up says."""
-    for key in ("warmup_steps", "warmup_ratio"):
-        if options.lr_scheduler == "constant" and getattr(options, key):
-            yield broken(f"{key} lr_scheduler", "lr_scheduler: constant has no warm-up", "set lr_scheduler: constant_with_warmup")
 
 
 def few_bits_need_an_adapter(options: RecipeOptions) -> Iterator[Broken]:
@@ -113,38 +106,6 @@ def fused_mlp_has_no_lora(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("flash_attn_fuse_mlp adapter", "the fused MLP has no modules to adapt", "remove it")
 
 
-def one_rate_per_parameter(options: RecipeOptions) -> Iterator[Broken]:
-    """Groups and LoRA+ both set rates; so do both keys for embeddings."""
-    if options.lr_groups and options.loraplus_lr_ratio:
-        yield broken("lr_groups loraplus_lr_ratio", "loraplus_lr_ratio is set too, and both set learning rates", "remove one of them")
-    if options.embedding_lr is not None and options.embedding_lr_scale is not None:
-        yield broken("embedding_lr_scale embedding_lr", "embedding_lr is set too", "remove one of them")
-
-
-def floors_belong_to_cosine(options: RecipeOptions) -> Iterator[Broken]:
-    """Other schedules have no floor and no quadratic warm-up."""
-    for key in ("cosine_min_lr_ratio", "cosine_constant_lr_ratio", "lr_quadratic_warmup"):
-        if (
-            getattr(options, key)
-            and options.lr_scheduler != "cosine"
-            and not (key == "cosine_min_lr_ratio" and options.jagged_restart_steps)
-        ):
-            yield broken(f"{key} lr_scheduler", f"lr_scheduler is {options.lr_scheduler}", "write `lr_scheduler: cosine`, or remove it")
-    if options.cosine_constant_lr_ratio and options.cosine_min_lr_ratio is None:
-        yield broken("cosine_constant_lr_ratio cosine_min_lr_ratio", "cosine_min_lr_ratio is not set", "add it, for example 0.1")
-
-
-def restarts_fit(options: RecipeOptions) -> Iterator[Broken]:
-    """Between two restarts there must be room for decay and warm-up."""
-    if options.jagged_restart_steps is None:
-        return
-    warmup = 10 if options.jagged_restart_warmup_steps is None else options.jagged_restart_warmup_steps
-    around = warmup + (1 if options.jagged_restart_anneal_steps is None else options.jagged_restart_anneal_steps)
-    if options.jagged_restart_steps <= around:
-        wrong = f"warm-up and decay around a restart take {around} steps"
-        yield broken("jagged_restart_steps jagged_restart_warmup_steps", wrong, f"write more than {around}")
-
-
 def relora_restarts_lora(options: RecipeOptions) -> Iterator[Broken]:
     """ReLoRA merges a LoRA adapter at each restart."""
     if not options.relora:
@@ -163,7 +124,6 @@ def relora_restarts_lora(options: RecipeOptions) -> Iterator[Broken]:
 LEARNING = (
     one_way_to_name_targets,
     targets_are_a_pattern,
-    constant_has_no_warmup,
     few_bits_need_an_adapter,
     one_number_of_bits,
     gptq_has_no_revision,
@@ -173,8 +133,5 @@ LEARNING = (
     parameters_have_no_dropout,
     kernels_fuse_lora,
     fused_mlp_has_no_lora,
-    one_rate_per_parameter,
-    floors_belong_to_cosine,
-    restarts_fit,
     relora_restarts_lora,
 )

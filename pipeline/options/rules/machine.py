@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from pipeline.options.rules.broken import Broken, broken
 from pipeline.options.views import RecipeOptions
 
+RECOMPUTATION = ("use_reentrant", "preserve_rng_state", "determinism_check", "every_n_layers")
+"""Settings of gradient_checkpointing."""
+
 
 def one_precision(options: RecipeOptions) -> Iterator[Broken]:
-    """The model is computed in one number format."""
-    formats = [key for key in ("bf16", "fp16", "fp8", "bfloat16", "float16") if getattr(options, key) is True]
+    """The model is computed in one number format. Beside 8-bit products, the rest is in bfloat16 in any case."""
+    formats = [key for key in ("bf16", "fp16", "fp8", "bfloat16", "float16", "float32") if getattr(options, key) is True]
+    formats += ["bf16"] if options.bf16 == "full" else []
+    if formats == ["bf16", "fp8"] or (set(formats) == {"bf16", "bfloat16"} and options.bf16 == "full"):
+        return
     if len(formats) > 1:
         first, second = formats[0], formats[1]
         yield broken(
             f"{second} {first}",
-            f"{first} is true too, and the model is computed in one format",
+            f"{first} is {str(getattr(options, first)).lower()} too, and the model is computed in one format",
             f"write `{second}: false`, or `{first}: false`",
         )
 
@@ -36,17 +42,42 @@ def offloading_recomputes(options: RecipeOptions) -> Iterator[Broken]:
             "only inputs of recomputed layers are offloaded",
             "add `gradient_checkpointing: true`",
         )
+    asked = {"offload": True, "offload_disk": "disk"}.get(str(options.gradient_checkpointing))
+    if asked is not None and options.activation_offloading not in (False, asked):
+        yield broken(
+            "activation_offloading gradient_checkpointing",
+            f"gradient_checkpointing: {options.gradient_checkpointing} names another place for activations",
+            "remove activation_offloading, or write `gradient_checkpointing: true`",
+        )
+
+
+def recomputation_takes_its_settings(options: RecipeOptions) -> Iterator[Broken]:
+    """torch's checkpoint passes keywords that it does not know on to the layer."""
+    for key in options.gradient_checkpointing_kwargs or {}:
+        if key not in RECOMPUTATION:
+            yield broken(f"gradient_checkpointing_kwargs.{key}", "there is no such setting", f"what there is: {', '.join(RECOMPUTATION)}")
+
+
+def compiled_models_keep_plain_attention(options: RecipeOptions) -> Iterator[Broken]:
+    """How many rows a batch has is not known when the model is compiled."""
+    if options.torch_compile is True and options.attn_implementation == "varlen":
+        yield broken(
+            "attn_implementation torch_compile", "it takes rows one by one, which torch_compile cannot", "write `attn_implementation: sdpa`"
+        )
 
 
 def one_loss_kernel(options: RecipeOptions) -> Iterator[Broken]:
-    """The loss is computed in one way."""
+    """The loss is computed in one way. Preferences and judgements are not learnt from the logits of a whole vocabulary alone."""
+    for key in ("rl", "reward_model", "process_reward_model"):
+        if options.chunked_cross_entropy and getattr(options, key):
+            yield broken(f"chunked_cross_entropy {key}", f"it is not the loss that {key} trains with", "remove it")
     if options.chunked_cross_entropy and options.flash_attn_cross_entropy:
         yield broken("flash_attn_cross_entropy chunked_cross_entropy", "chunked_cross_entropy is set too", "remove one of them")
 
 
 def scaled_softmax_is_flexible(options: RecipeOptions) -> Iterator[Broken]:
     """Only FlexAttention lets scores be changed."""
-    if options.scaling_softmax and options.attn_implementation in (None, "sdpa", "eager"):
+    if options.scaling_softmax and options.attn_implementation in (None, "varlen", "sdpa", "eager"):
         yield broken(
             "scaling_softmax attn_implementation", "only FlexAttention can scale scores", "write `attn_implementation: flex_attention`"
         )
@@ -101,7 +132,7 @@ def contexts_divide_the_sequence(options: RecipeOptions) -> Iterator[Broken]:
         yield broken(
             "micro_batch_size context_parallel_size", "context parallelism packs one long row per device", "write `micro_batch_size: 1`"
         )
-    if options.attn_implementation in (None, "sdpa", "eager"):
+    if options.attn_implementation in (None, "varlen", "sdpa", "eager"):
         yield broken(
             "context_parallel_size attn_implementation",
             "ring attention needs FlashAttention",
@@ -119,6 +150,8 @@ MACHINE = (
     one_precision,
     gathered_in_8_bits_under_fsdp_2,
     offloading_recomputes,
+    recomputation_takes_its_settings,
+    compiled_models_keep_plain_attention,
     one_loss_kernel,
     scaled_softmax_is_flexible,
     one_memory_limit,

@@ -22,25 +22,30 @@ def judged_rows_are_not_packed(options: RecipeOptions) -> Iterator[Broken]:
             yield broken(f"{key} reward_model", "a reward belongs to one row", f"write `{key}: false`")
 
 
-def generation_is_not_packed(options: RecipeOptions) -> Iterator[Broken]:
-    """Prompts are cut out of single rows."""
-    if options.do_causal_lm_eval and options.eval_sample_packing:
-        yield broken(
-            "do_causal_lm_eval eval_sample_packing", "it cuts prompts out of rows that are not packed", "write `eval_sample_packing: false`"
-        )
-
-
 def flattening_is_no_packing(options: RecipeOptions) -> Iterator[Broken]:
     """Both join rows."""
     if options.batch_flattening and options.sample_packing:
         yield broken("batch_flattening sample_packing", "sample_packing joins rows already", "remove batch_flattening")
 
 
-def flattening_needs_varlen(options: RecipeOptions) -> Iterator[Broken]:
-    """Joined rows are kept apart by the kernel alone."""
-    if options.batch_flattening is True and options.attn_implementation in (None, "sdpa", "eager"):
-        wrong = "rows without padding are kept apart by FlashAttention only"
-        yield broken("batch_flattening attn_implementation", wrong, "write `attn_implementation: flash_attention_2`")
+def joined_rows_have_one_length(options: RecipeOptions) -> Iterator[Broken]:
+    """Joining saves what padding to a fixed length adds."""
+    joined = "batch_flattening" if options.batch_flattening is True else "multipack_real_batches"
+    if options.pad_to_sequence_len and (options.batch_flattening is True or options.multipack_real_batches is False):
+        wrong = f"pads every row to sequence_len, and {joined} joins rows without padding"
+        yield broken(f"pad_to_sequence_len {joined}", wrong, "write `pad_to_sequence_len: false`")
+
+
+def real_batches_are_of_bins(options: RecipeOptions) -> Iterator[Broken]:
+    """Without bins, it is batch_flattening that joins rows."""
+    if options.multipack_real_batches is False and not options.sample_packing:
+        yield broken("multipack_real_batches sample_packing", "there are no bins to join", "write `batch_flattening: true`, or remove it")
+
+
+def one_order(options: RecipeOptions) -> Iterator[Broken]:
+    """A curriculum keeps rows where they are."""
+    if options.group_by_length and options.curriculum_sampling:
+        yield broken("group_by_length curriculum_sampling", "a curriculum keeps the order of the rows", "remove one of them")
 
 
 def skips_lengthen(options: RecipeOptions) -> Iterator[Broken]:
@@ -52,10 +57,12 @@ def skips_lengthen(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("use_pose pose_max_context_len", "pose_max_context_len is not set", "set it to the context length to train for")
 
 
-def skips_in_bins(options: RecipeOptions) -> Iterator[Broken]:
-    """Positions are made where bins are."""
-    if options.use_pose and not options.sample_packing:
-        yield broken("use_pose sample_packing", "positions are made while packing", "add `sample_packing: true`")
+def skips_are_masked(options: RecipeOptions) -> Iterator[Broken]:
+    """Where positions skip, only a mask tells one row from the next, and these kernels take none."""
+    kernel = options.attn_implementation
+    if options.use_pose and kernel not in (None, "varlen", "sdpa", "eager"):
+        wrong = f"{kernel} takes skipped positions for the borders of rows"
+        yield broken("use_pose attn_implementation", wrong, "write `attn_implementation: sdpa`, or leave it out")
 
 
 def short_rows_remain(options: RecipeOptions) -> Iterator[Broken]:
@@ -68,10 +75,11 @@ def short_rows_remain(options: RecipeOptions) -> Iterator[Broken]:
 PACKING = (
     pairs_are_not_packed,
     judged_rows_are_not_packed,
-    generation_is_not_packed,
     flattening_is_no_packing,
-    flattening_needs_varlen,
+    joined_rows_have_one_length,
+    real_batches_are_of_bins,
+    one_order,
     skips_lengthen,
-    skips_in_bins,
+    skips_are_masked,
     short_rows_remain,
 )

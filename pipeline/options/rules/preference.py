@@ -1,4 +1,4 @@
-"""Rules about preferences, rewards, generated answers and quantisation."""
+"""Rules about preferences, rewards and generated answers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,6 @@ from collections.abc import Iterator
 
 from pipeline.options.rules.broken import Broken, broken
 from pipeline.options.views import RecipeOptions
-
-# torchao has no other pairs; weights alone: int4 and int8.
-PAIRS = {
-    ("int4", None),
-    ("int8", None),
-    ("int4", "int8"),
-    ("int4", "fp8"),
-    ("fp8", "fp8"),
-    ("nvfp4", "nvfp4"),
-    ("nvfp4", None),
-    ("mxfp4", "mxfp4"),
-}
 
 
 def one_beta(options: RecipeOptions) -> Iterator[Broken]:
@@ -66,32 +54,6 @@ def sleeping_needs_company(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("trl.vllm_enable_sleep_mode trl.vllm_mode", "a server of its own shares no memory", "write `vllm_mode: colocate`")
 
 
-def rounding_is_simulated_on_whole_weights(options: RecipeOptions) -> Iterator[Broken]:
-    """Simulated rounding needs weights that are trained."""
-    for other in ("adapter", "peft", "load_in_8bit", "load_in_4bit"):
-        if options.qat is not None and getattr(options, other):
-            yield broken(f"qat {other}", f"{other} is set too; rounding is simulated on weights that are trained whole", f"remove {other}")
-
-
-def rounded_once(options: RecipeOptions) -> Iterator[Broken]:
-    """A model trained for one quantisation is quantised that way."""
-    if options.qat is not None and options.quantization is not None:
-        yield broken("quantization qat", "qat says already how the model is quantised", "remove quantization")
-
-
-def dtypes_are_a_pair(options: RecipeOptions) -> Iterator[Broken]:
-    """torchao has kernels for some pairs of number formats."""
-    for key in ("qat", "quantization"):
-        block = getattr(options, key)
-        if block is not None and (_short(block.weight_dtype), _short(block.activation_dtype)) not in PAIRS:
-            wrong = f"torchao has no pair of {block.weight_dtype} weights and {block.activation_dtype or 'plain'} activations"
-            yield broken(f"{key}.weight_dtype {key}", wrong, "write int4 with int8, or fp8 with fp8, or weights alone in int4 or int8")
-
-
-def _short(dtype: str | None) -> str | None:
-    return "fp8" if dtype == "float8_e4m3fn" else dtype
-
-
 def labels_fit_the_head(options: RecipeOptions) -> Iterator[Broken]:
     """A reward is one number; a step is right or wrong."""
     wanted = 1 if options.reward_model else 2 if options.process_reward_model else None
@@ -106,8 +68,5 @@ PREFERENCE = (
     rewards_are_given,
     long_contexts_use_the_plain_loss,
     sleeping_needs_company,
-    rounding_is_simulated_on_whole_weights,
-    rounded_once,
-    dtypes_are_a_pair,
     labels_fit_the_head,
 )

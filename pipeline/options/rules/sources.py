@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.data_files import is_builder, named_files
 from pipeline.errors import RegrowError
 from pipeline.options.datasets import DatasetSource
-from pipeline.options.rules.broken import Broken, broken
+from pipeline.options.rules.broken import Broken, broken, listed
 from pipeline.options.views import RecipeOptions
 from pipeline.source import parse_source
 from pipeline.splits import parse_split
@@ -19,10 +19,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 def sources_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
     """Text that names nothing anywhere. Whether plain words are a folder here or a repository on the hub, the disk decides."""
-    named = [("base_model", options.base_model), ("tokenizer_config", options.tokenizer_config)]
+    named = [
+        ("base_model", options.base_model),
+        ("tokenizer_config", options.tokenizer_config),
+        ("base_model_config", options.base_model_config),
+    ]
     if isinstance(options.pretraining_dataset, str):
         named.append(("pretraining_dataset", options.pretraining_dataset))
-    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+    for place, entry in _entries(options, "pretraining_dataset", "datasets", "test_datasets", "dedupe.against"):
         named.append((f"{place}.path", entry.path))
         named += [(f"{place}.data_files", item.text) for item in named_files(entry.data_files or [])]
     for key, text in named:
@@ -34,9 +38,8 @@ def sources_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
 def _entries(options: RecipeOptions, *lists: str) -> Iterator[tuple[str, DatasetSource]]:
     """Place and entry of these lists. Where `datasets` stands for what is pretrained on, the latter is what the file has."""
     for name in lists:
-        entries = getattr(options, name)
-        if isinstance(entries, list) and not (name == "datasets" and options.pretraining_dataset is not None):
-            yield from ((f"{name}.{index}", entry) for index, entry in enumerate(entries))
+        if not (name == "datasets" and options.pretraining_dataset is not None):
+            yield from ((f"{name}.{index}", entry) for index, entry in enumerate(listed(options, name)))
 
 
 def _no_source(text: str) -> tuple[str, str] | None:
@@ -69,7 +72,7 @@ def one_list_of_rows(options: RecipeOptions) -> Iterator[Broken]:
 
 def splits_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
     """Names of splits, with slices as the `datasets` library has them."""
-    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+    for place, entry in _entries(options, "pretraining_dataset", "datasets", "test_datasets", "dedupe.against"):
         try:
             parse_split(entry.split or "train")
         except RegrowError as error:
@@ -79,14 +82,14 @@ def splits_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
 
 def files_have_no_configuration(options: RecipeOptions) -> Iterator[Broken]:
     """A configuration is a choice of files, and so is `data_files`."""
-    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+    for place, entry in _entries(options, "pretraining_dataset", "datasets", "test_datasets", "dedupe.against"):
         if entry.name is not None and entry.data_files is not None:
             yield broken(f"{place}.name {place}.data_files", "data_files names the files already", "remove one of them")
 
 
 def formats_have_files(options: RecipeOptions) -> Iterator[Broken]:
     """`path: json` names no source, but the format of `data_files`."""
-    for place, entry in _entries(options, "datasets", "pretraining_dataset", "test_datasets"):
+    for place, entry in _entries(options, "pretraining_dataset", "datasets", "test_datasets", "dedupe.against"):
         kind = "json" if entry.ds_type == "jsonl" else entry.ds_type
         if is_builder(entry.path, entry.data_files) and kind not in (None, entry.path):
             yield broken(f"{place}.ds_type {place}.path", f"path says {entry.path}", "remove ds_type")
@@ -95,8 +98,8 @@ def formats_have_files(options: RecipeOptions) -> Iterator[Broken]:
 def templates_are_jinja(options: RecipeOptions) -> Iterator[Broken]:
     """The text of a chat template compiles, with the tags that transformers adds."""
     texts = {"chat_template_jinja": options.chat_template_jinja}
-    for name in ("datasets", "test_datasets"):
-        for index, entry in enumerate(getattr(options, name) or []):
+    for name in ("datasets", "test_datasets", "dedupe.against"):
+        for index, entry in enumerate(listed(options, name)):
             texts[f"{name}.{index}.chat_template_jinja"] = entry.chat_template_jinja
     for place, text in texts.items():
         found = None if text is None else _template_error(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.options.reading.template_files import is_file_name
-from pipeline.options.rules.broken import Broken, broken
+from pipeline.options.rules.broken import Broken, broken, listed
 from pipeline.options.views import RecipeOptions
 
 
@@ -13,8 +13,8 @@ def template_files_are_there(options: RecipeOptions) -> Iterator[Broken]:
     """The text of a template file that exists has taken the place of its name."""
     works = "correct the path, which starts at the folder of this file, or write the template itself"
     named = {"": options.chat_template_jinja}
-    for name in ("datasets", "test_datasets"):
-        named |= {f"{name}.{index}.": entry.chat_template_jinja for index, entry in enumerate(getattr(options, name) or [])}
+    for name in ("datasets", "test_datasets", "dedupe.against"):
+        named |= {f"{name}.{index}.": entry.chat_template_jinja for index, entry in enumerate(listed(options, name))}
     for place, text in named.items():
         if text is not None and is_file_name(text):
             yield broken(f"{place}chat_template_jinja", "there is no such file", works)
@@ -47,17 +47,9 @@ def overrides_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
             yield broken("added_tokens_overrides", wrong, "give each id a text of its own")
 
 
-def adapters_keep_the_embedding(options: RecipeOptions) -> Iterator[Broken]:
-    """An adapter is added to weights of the base model's shapes."""
-    for key in ("resize_token_embeddings_to_32x", "shrink_embeddings"):
-        if getattr(options, key) and options.adapter is not None:
-            yield broken(f"{key} adapter", "an adapter leaves the embedding in the shape that the base model has", f"remove {key}")
-
-
 TOKENIZER = (
     template_files_are_there,
     default_system_message_needs_chatml,
     new_tokens_are_texts,
     overrides_are_distinct,
-    adapters_keep_the_embedding,
 )
