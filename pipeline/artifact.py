@@ -98,7 +98,7 @@ def seal(draft: Draft, inputs: Mapping[str, str]) -> Artifact:
     files = {name: {"size": path.stat().st_size, "sha256": digest_file(path)} for name, path in _list_files(draft.path).items()}
     manifest = {"artifact": draft.name, "files": files, "content": draft.content, "inputs": dict(inputs)}
     (draft.path / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
-    _sync(draft.path)
+    sync_files(draft.path)
     return Artifact(draft.name, draft.path, draft.content, files, dict(inputs))
 
 
@@ -109,7 +109,7 @@ def publish(draft: Draft, destination: Path) -> None:
     draft.path.rename(destination)
 
 
-def _sync(folder: Path) -> None:
+def sync_files(folder: Path) -> None:
     """Reach the disk before the rename does: after a power cut a published folder must not hold empty files."""
     for path in folder.rglob("*"):
         if path.is_file():

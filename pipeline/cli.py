@@ -24,10 +24,25 @@ class RowsAs(StrEnum):
 
 
 class TableAs(StrEnum):
-    """How `regrow learned` shows its table."""
+    """How `regrow learned` and `regrow trace` show what they found."""
 
     text = "text"
     json = "json"
+
+
+class Split(StrEnum):
+    """Which plan of data/packed is meant."""
+
+    train = "train"
+    eval = "eval"
+
+
+class RowsFile(StrEnum):
+    """Files that `regrow export` writes."""
+
+    arrow = "arrow"
+    parquet = "parquet"
+    jsonl = "jsonl"
 
 
 app = typer.Typer(
@@ -74,7 +89,7 @@ def check(
 
 
 @app.command()
-def explain(option: Annotated[str | None, typer.Argument(help="An option, such as val_set_size or quantize.formats.")] = None) -> None:
+def explain(option: Annotated[str | None, typer.Argument(help="An option, such as val_set_size or eval.choices.")] = None) -> None:
     """What an option does, its default, which stages read it and rerun. Without one: all options there are."""
     from pipeline.options.explain import explain as explain_option
     from pipeline.options.explain import list_options
@@ -130,16 +145,21 @@ def configure() -> None:
 
 @app.command()
 def plan() -> None:
-    """Which stages would run after your edits, and why, field by field. Changes nothing."""
+    """Which stages would run after your edits, and why, field by field; and what training will take. Changes nothing."""
+    from pipeline.forecast import forecast
     from pipeline.options.recipe import load_recipe
+    from pipeline.options.views import TrainOptions
     from pipeline.plan import plan as make_plan
     from pipeline.project import find_project
 
     project = find_project()
-    lines = list(make_plan(project, load_recipe(project.params), [_open_stage(name) for name in STAGES]))
-    typer.echo(
-        "\n".join(lines) if lines else "Options, code and libraries are those of the last run. (`dvc status` looks at the data too.)"
-    )
+    recipe = load_recipe(project.params)
+    planned = make_plan(project, recipe, [_open_stage(name) for name in STAGES])
+    nothing = "Options, code and libraries are those of the last run. (`dvc status` looks at the data too.)"
+    typer.echo("\n".join(planned.lines) or nothing)
+    if not planned.changed & {"tokens", "packed"}:
+        for line in forecast(project.data, recipe.view(TrainOptions)):
+            typer.echo(line)
 
 
 @app.command()
@@ -188,6 +208,96 @@ def learned(
     if picture is not None:
         picture.write_text(draw(opened), encoding="utf-8")
         typer.echo(f"Wrote {picture}.", err=True)
+
+
+@app.command()
+def trace(
+    packed: Annotated[str | None, typer.Option(metavar="BIN[:POSITION]", help="Rows of a bin, or the one that a token is of.")] = None,
+    row: Annotated[str | None, typer.Option(metavar="SOURCE:ROW", help="What became of a row of a slot, path or file.")] = None,
+    step: Annotated[int | None, typer.Option(help="Bins and rows that an optimizer step saw.")] = None,
+    split: Annotated[Split, typer.Option(help="Of --packed: the training bins, or those that are held out.")] = Split.train,
+    format: Annotated[TableAs, typer.Option(help="Text for people, or JSON.")] = TableAs.text,
+) -> None:
+    """Follow tokens back to where they come from, or a source row to what became of it. Everything is counted from 0, steps from 1."""
+    from pipeline.lineage.commands import trace as trace_it
+    from pipeline.project import find_project
+
+    trace_it(find_project().data, packed=packed, row=row, step=step, split=split.value, as_json=format is TableAs.json)
+
+
+@app.command()
+def chat(
+    model: Annotated[Path | None, typer.Option(help="A model's folder, or a GGUF file; default data/merged.", show_default=False)] = None,
+    adapter: Annotated[bool, typer.Option("--adapter", help="data/base with the adapter of data/trained, not merged.")] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="The GGUF file of data/quantized.")] = False,
+    system: Annotated[str | None, typer.Option(help="A system prompt for every conversation.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer; default 512.", show_default=False)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0, the default, takes the likeliest token.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at a temperature.")] = 42,
+    gradio: Annotated[bool, typer.Option("--gradio", help="On a page of this computer, with the gradio_* options.")] = False,
+) -> None:
+    """Talk to a model that the pipeline made, with the chat template it was trained with."""
+    from pipeline.chat.conversation import Conversation, Sampling
+    from pipeline.chat.opened import open_chat_model
+    from pipeline.chat.page import page_sampling, require_gradio, serve
+    from pipeline.chat.terminal import talk
+    from pipeline.options.recipe import load_recipe
+    from pipeline.project import find_project
+
+    project = find_project()
+    if gradio:
+        require_gradio()
+    page = load_recipe(project.params).options if gradio else None
+    sampling = Sampling(seed=seed) if page is None else page_sampling(page, seed)
+    sampling = sampling.changed(max_new_tokens=max_new_tokens, temperature=temperature)
+    conversation = Conversation(*open_chat_model(project.data, model, adapter=adapter, gguf=gguf), sampling)
+    if page is None:
+        talk(conversation, system, lambda: input("> "), lambda piece: typer.echo(piece, nl=False))
+    else:
+        serve(conversation, system, page)
+
+
+@app.command("vllm-serve")
+def vllm_serve() -> None:
+    """Start a vLLM server on data/base with the options of `vllm:`, for GRPO with `trl.vllm_mode: server`. Needs a CUDA GPU."""
+    from pipeline.options.online import VllmServer
+    from pipeline.options.recipe import load_recipe
+    from pipeline.project import find_project
+    from pipeline.vllm_server import serve
+
+    project = find_project()
+    serve(project, load_recipe(project.params).options.vllm or VllmServer())
+
+
+@app.command()
+def report(
+    file: Annotated[Path | None, typer.Argument(help="Where to write; default data/metrics/report.html.", show_default=False)] = None,
+) -> None:
+    """Write a copy of data/eval/report.html that also says what each stage took: time, memory, tokens."""
+    from pipeline.costs import write_report
+    from pipeline.project import find_project
+
+    project = find_project()
+    target = file or project.data / "metrics" / "report.html"
+    write_report(project, target, STAGES)
+    typer.echo(f"Wrote {target}.")
+
+
+export = typer.Typer(help="Write what the pipeline made for other programs.", no_args_is_help=True)
+app.add_typer(export, name="export")
+
+
+@export.command("packed")
+def export_packed(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet, or empty.")],
+    format: Annotated[RowsFile, typer.Option(help="Format of the files.")] = RowsFile.parquet,
+) -> None:
+    """Write the rows that train sees, bin by bin, for other trainers: input_ids, labels (-100 where masked), position_ids, seq_lengths."""
+    from pipeline.export import export_packed as write
+    from pipeline.progress import open_progress
+    from pipeline.project import find_project
+
+    typer.echo(write(find_project().data, folder, format.value, open_progress()))
 
 
 @app.command(hidden=True)

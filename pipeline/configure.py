@@ -15,15 +15,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.adapter_folder import adapter_identity
 from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
 from pipeline.identity import code_identity, find_module, read_lock
 from pipeline.local_files import local_files
 from pipeline.options.dataset_types import is_own
 from pipeline.options.recipe import Recipe
-from pipeline.options.views import TokenizeOptions
+from pipeline.options.views import TokenizeOptions, TrainOptions
 from pipeline.output import make_links, output_links
 from pipeline.project import Project
+from pipeline.scoring import reward_identities, scoring_modules
 from pipeline.stage import Stage
 
 
@@ -43,7 +45,13 @@ def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None
 def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[str, str]) -> dict[str, Any]:
     """What identifies a stage apart from its inputs: ``options``, ``code``, ``packages``."""
     modules = [f"stages.{stage.name}", *(own_modules(project, recipe) if stage.options is TokenizeOptions else [])]
-    return {"options": recipe.view(stage.options).canonical(), **code_identity(project.root, modules, lock)}
+    modules += scoring_modules(project, recipe) if stage.options is TrainOptions else []
+    options = recipe.view(stage.options).canonical()
+    if options.get("trl", {}).get("reward_funcs"):
+        options["trl"]["reward_funcs"] = reward_identities(project, recipe)
+    if options.get("lora_model_dir") is not None:
+        options["lora_model_dir"] = adapter_identity(project, recipe)
+    return {"options": options, **code_identity(project.root, modules, lock)}
 
 
 def _write(path: Path, text: str) -> None:
@@ -59,7 +67,7 @@ def own_modules(project: Project, recipe: Recipe) -> list[str]:
         RegrowError: one is not in the project, where a change to it could be seen.
     """
     view = recipe.view(TokenizeOptions)
-    types = [entry.type for entry in [*view.datasets, *(view.test_datasets or [])]]
+    types = [entry.type for entry in [*view.datasets, *(view.test_datasets or []), *(view.dedupe.against or [])]]
     names = {kind for kind in types if isinstance(kind, str) and is_own(kind)}
     return sorted({_own_module(project, name) for name in names})
 
@@ -76,7 +84,8 @@ def _own_module(project: Project, name: str) -> str:
 
 def _own_files(project: Project, recipe: Recipe, lock: dict[str, str]) -> dict[str, Path]:
     """The user's own modules and all that they import from the project, by path."""
-    code = code_identity(project.root, own_modules(project, recipe), lock)["code"]
+    modules = [*own_modules(project, recipe), *scoring_modules(project, recipe)]
+    code = code_identity(project.root, modules, lock)["code"]
     return {name: project.root / name for name in code if not name.startswith(("pipeline/", "stages/"))}
 
 

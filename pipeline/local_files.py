@@ -12,11 +12,11 @@ from pipeline.options.datasets import FetchedDataset
 from pipeline.options.recipe import Recipe
 from pipeline.options.views import FetchOptions
 from pipeline.project import Project
-from pipeline.source import Local, glob_base, parse_source
+from pipeline.source import Local, glob_base, hub_file, parse_source
 
 _WRITTEN = frozenset(
     {"sources", "options", "modules", "metrics", "raw", "tokenizer", "base", "tokens", "dedupe", "packed", "trained", "merged", "quantized"}
-    | {"eval"}
+    | {"eval", "benchmark"}
 )
 """Folders under data/ that regrow writes."""
 
@@ -30,7 +30,8 @@ def local_files(project: Project, recipe: Recipe) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for slot, option, value in _source_values(recipe.view(FetchOptions)):
         is_file = option.endswith(".data_files")
-        path = _local_path(project, value, is_file=is_file)
+        is_remote = option == "bench_dataset" and hub_file(value) is not None and not (project.root / value).exists()
+        path = None if is_remote else _local_path(project, value, is_file=is_file)
         if path is not None and path.is_dir() and is_file:
             raise RegrowError(f"params.yaml: {option}: {value!r} is a folder.", f"Name files: {value.rstrip('/')}/*.jsonl")
         if path is not None:
@@ -47,9 +48,17 @@ def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
     values = [item for i, entry in enumerate(options.datasets) for item in _of_entry(f"train-{i:02d}", f"{train}[{i}]", entry)]
     for i, entry in enumerate(options.test_datasets or []):
         values += _of_entry(f"test-{i:02d}", f"test_datasets[{i}]", entry)
+    for i, entry in enumerate(options.dedupe.against or []):
+        values += _of_entry(f"against-{i:02d}", f"dedupe.against[{i}]", entry)
     values.append(("base", "base_model", options.base_model))
+    if options.base_model_config is not None:
+        values.append(("config", "base_model_config", options.base_model_config))
     if options.tokenizer_config is not None:
         values.append(("tokenizer", "tokenizer_config", options.tokenizer_config))
+    if options.do_bench_eval and options.bench_dataset is not None:
+        values.append(("bench", "bench_dataset", options.bench_dataset))
+    if options.eval.lm_eval.include_path is not None:
+        values.append(("lm-eval", "eval.lm_eval.include_path", options.eval.lm_eval.include_path))
     return values
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import RegrowError
 
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
 # While they are imported, torchao warns of every kernel library for hardware that is not there, and torch of torchao's enums;
 # the others report every default they take.
-_TALKATIVE = ("torchao", "torch.utils._pytree", "transformers", "peft", "accelerate", "huggingface_hub", "datasets")
+_TALKATIVE = ("torchao", "torch.utils._pytree", "transformers", "peft", "accelerate", "huggingface_hub", "datasets", "bitsandbytes")
+
+
+_JUDGES = ("ForSequenceClassification", "ForTokenClassification")
+
+
+def judges(folder: Path) -> str | None:
+    """The class of the model in ``folder`` if it judges text, and writes none: a reward model, or one that judges steps."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if (folder / "config.json").is_file() else {}
+    return next((name for name in config.get("architectures") or [] if name.endswith(_JUDGES)), None)
 
 
 def let_idle_threads_sleep() -> None:
@@ -44,21 +54,44 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def load_causal_lm(folder: Path, *, dtype: torch.dtype | None = None, attn_implementation: str | None = "sdpa") -> Any:
-    """The model in ``folder`` (a plain Hugging Face directory), on the CPU and in evaluation mode.
+def load_causal_lm(folder: Path, *, dtype: torch.dtype | None = None, attn_implementation: str | None = "sdpa", **settings: Any) -> Any:
+    """The model in ``folder`` (a plain Hugging Face directory), on the CPU if nothing else is said, and in evaluation mode.
 
     Args:
         folder: ``config.json`` and safetensors files.
         dtype: of the weights; float32 when not given.
         attn_implementation: a kernel by its name in transformers; None takes sdpa where the architecture has it, else eager.
+        settings: further keywords of transformers' ``from_pretrained``.
 
     Raises:
-        RegrowError: the folder holds no model that transformers can open, or weights that do not fill the model.
+        RegrowError: the folder holds no model that transformers can open, weights that do not fill the model, or a model that
+            judges text.
     """
     import torch
 
     what = f"The model in {folder}"
-    return _open(folder, what, attn_implementation, dtype=torch.float32 if dtype is None else dtype)
+    if (judge := judges(folder)) is not None:
+        # With tied embeddings it would open, without the head that it was trained for.
+        raise RegrowError(f"{what} is a {judge}, which judges text and writes none.", "Name a causal language model.")
+    numbers = torch.float32 if dtype is None else dtype
+    return _open(folder, what, attn_implementation=attn_implementation, dtype=numbers, **settings)
+
+
+def load_judge(
+    folder: Path, kind: Literal["SequenceClassification", "TokenClassification"], labels: int, *, dtype: torch.dtype, **settings: Any
+) -> Any:
+    """A causal language model in ``folder`` as one that judges: its output head gives way to one with ``labels`` outputs.
+
+    That head is random (seed torch before) unless the folder has one that fits.
+
+    Args:
+        kind: SequenceClassification judges a whole text by its last token, TokenClassification each token.
+        settings: further keywords of transformers' ``from_pretrained``.
+
+    Raises:
+        RegrowError: as :func:`load_causal_lm`.
+    """
+    return _open(folder, f"The model in {folder}", dtype=dtype, kind=kind, num_labels=labels, **settings)
 
 
 def check_weights_fit(folder: Path, what: str) -> None:
@@ -67,15 +100,16 @@ def check_weights_fit(folder: Path, what: str) -> None:
     Raises:
         RegrowError: :func:`load_causal_lm` would refuse it. ``what`` is what the message calls the model.
     """
-    _open(folder, what, None, device_map={"": "meta"})
+    _open(folder, what, attn_implementation=None, device_map={"": "meta"})
 
 
-def _open(folder: Path, what: str, attn_implementation: str | None, **settings: Any) -> Any:
+def _open(folder: Path, what: str, *, attn_implementation: str | None, kind: str = "CausalLM", **settings: Any) -> Any:
     quiet_libraries()
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    opens: Any = getattr(transformers, f"AutoModelFor{kind}")
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = opens.from_pretrained(
             folder,
             attn_implementation=attn_implementation,
             local_files_only=True,
@@ -91,6 +125,8 @@ def _open(folder: Path, what: str, attn_implementation: str | None, **settings: 
             "It must be a causal language model of a type that transformers knows, with config.json and safetensors weights.",
         ) from error
     model, found = loaded
+    if kind != "CausalLM":  # the head that judges is new
+        found = found | {"missing_keys": [name for name in found["missing_keys"] if name.startswith(f"{model.base_model_prefix}.")]}
     _check_filled(what, type(model).__name__, found)
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from pipeline.configure import explain_difference, stage_document
 from pipeline.identity import read_lock
@@ -12,24 +13,37 @@ from pipeline.project import Project
 from pipeline.stage import Stage
 
 
-def plan(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> Iterator[str]:
-    """A line per stage that would run and one per reason.
+@dataclass
+class Plan:
+    """What would be done.
+
+    Attributes:
+        lines: one per stage that would run and one per reason.
+        changed: artifacts that would be written, or may be.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+
+
+def plan(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> Plan:
+    """Which stages would run, and why.
 
     A stage surely runs when its own options, code or libraries differ from those of its last configuration, or when an
     output is missing. It runs after another one only if what that one writes comes out different.
     """
-    lock, changed = read_lock(project.lock), set[str]()
+    lock, found = read_lock(project.lock), Plan()
     local_files(project, recipe)
     for stage in stages:
         reasons = list(_reasons(project, recipe, stage, lock))
-        upstream = [name for name in stage.reads if name in changed]
+        upstream = [name for name in stage.reads if name in found.changed]
         if reasons:
-            yield f"{stage.name}: runs"
-            yield from (f"    {reason}" for reason in reasons)
+            found.lines += [f"{stage.name}: runs", *(f"    {reason}" for reason in reasons)]
         elif upstream:
-            yield f"{stage.name}: runs if {', '.join(f'data/{name}' for name in upstream)} {_change(upstream)}"
+            found.lines.append(f"{stage.name}: runs if {', '.join(f'data/{name}' for name in upstream)} {_change(upstream)}")
         if reasons or upstream:
-            changed |= set(stage.writes)
+            found.changed |= set(stage.writes)
+    return found
 
 
 def _change(names: list[str]) -> str:

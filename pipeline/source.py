@@ -43,6 +43,15 @@ _FORMS = (
 )
 
 
+def hub_file(text: str) -> tuple[str, str] | None:
+    """Repository and file of ``OWNER/NAME/FILE``, a file of a hub dataset as `bench_dataset` may have it; None for other forms."""
+    owner, _, rest = text.partition("/")
+    name, _, file = rest.partition("/")
+    if text.startswith(_LOCAL_STARTS) or ":" in text or not file or not _HUB_ID.fullmatch(f"{owner}/{name}"):
+        return None
+    return f"{owner}/{name}", file
+
+
 @dataclass(frozen=True)
 class Local:
     """A file or folder, as written in params.yaml."""

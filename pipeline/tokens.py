@@ -11,15 +11,18 @@ digest              fixed_size_binary[16]       BLAKE2b of ids, mask and what fo
 rejected_input_ids  as input_ids                rows with two answers only: the one that was not chosen, prompt included
 rejected_loss_mask  as loss_mask                likewise
 labels              large_list<int8>            rows with labels only: one for the row, or one per trained token
+reference           large_string                rows that the model answers itself only: what they hold besides ids, as JSON
 =================== =========================== ==================================================================
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +39,10 @@ def id_dtype(vocab_size: int) -> np.dtype:
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.int32)
 
 
-def digest_row(ids: np.ndarray, mask: np.ndarray, rejected: Pair | None = None, labels: np.ndarray | None = None) -> bytes:
-    """16 bytes that identify a row's tokens, mask and labels, whatever dtype they are stored in."""
+def digest_row(
+    ids: np.ndarray, mask: np.ndarray, rejected: Pair | None = None, labels: np.ndarray | None = None, reference: str | None = None
+) -> bytes:
+    """16 bytes that identify a row's tokens, mask, labels and reference, whatever dtype they are stored in."""
     hasher = hashlib.blake2b(digest_size=16)
     for own_ids, own_mask in [(ids, mask), *([] if rejected is None else [rejected])]:
         hasher.update(len(own_ids).to_bytes(8, "little"))
@@ -45,11 +50,13 @@ def digest_row(ids: np.ndarray, mask: np.ndarray, rejected: Pair | None = None, 
         hasher.update(np.ascontiguousarray(own_mask, "u1").data)
     if labels is not None:
         hasher.update(np.ascontiguousarray(labels, "i1").data)
+    if reference is not None:
+        hasher.update(reference.encode("utf-8"))
     return hasher.digest()
 
 
 class TokenRows:
-    """Rows on their way into one Arrow record batch. All have two answers or none, labels or none."""
+    """Rows on their way into one Arrow record batch. All have two answers or none, labels or none, a reference or none."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = dtype
@@ -59,28 +66,38 @@ class TokenRows:
         self._digests: list[bytes] = []
         self._rejected: list[Pair] = []
         self._labels: list[np.ndarray] = []
+        self._references: list[str] = []
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def add(
-        self, ids: np.ndarray, mask: np.ndarray, source: int, row: int, rejected: Pair | None = None, labels: np.ndarray | None = None
+        self,
+        ids: np.ndarray,
+        mask: np.ndarray,
+        source: int,
+        row: int,
+        rejected: Pair | None = None,
+        labels: np.ndarray | None = None,
+        reference: str | None = None,
     ) -> None:
         """One row: int array ``[tokens]``, 0/1 array ``[tokens]``, its source, its row number there, what else it has."""
         self._ids.append(ids)
         self._masks.append(mask)
         self._keys.append((source, row))
-        self._digests.append(digest_row(ids, mask, rejected, labels))
+        self._digests.append(digest_row(ids, mask, rejected, labels, reference))
         if rejected is not None:
             self._rejected.append(rejected)
         if labels is not None:
             self._labels.append(labels)
+        if reference is not None:
+            self._references.append(reference)
 
     def batch(self) -> pa.RecordBatch:
         """All rows added, at least one.
 
         Raises:
-            ValueError: some have two answers, or labels, and others not.
+            ValueError: some have two answers, or labels, or a reference, and others not.
         """
         sources, rows = zip(*self._keys, strict=True)
         columns = {
@@ -95,6 +112,8 @@ class TokenRows:
             columns["rejected_loss_mask"] = _lists([mask for _, mask in self._rejected], np.dtype(np.uint8))
         if self._labels:
             columns["labels"] = _lists(self._labels, np.dtype(np.int8))
+        if self._references:
+            columns["reference"] = _texts(self._references)
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -102,6 +121,12 @@ def _lists(parts: list[np.ndarray], dtype: np.dtype) -> pa.LargeListArray:
     offsets = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
     return pa.LargeListArray.from_arrays(column(offsets), column(np.concatenate(parts).astype(dtype, copy=False)))
+
+
+def _texts(texts: list[str]) -> pa.LargeStringArray:
+    parts = [text.encode("utf-8") for text in texts]
+    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(parts), pa.py_buffer(ends), pa.py_buffer(b"".join(parts)))
 
 
 def column(values: np.ndarray) -> pa.Array:
@@ -137,10 +162,17 @@ class TokenWriter:
             self._writer.close()
 
     def add(
-        self, ids: np.ndarray, mask: np.ndarray, source: int, row: int, rejected: Pair | None = None, labels: np.ndarray | None = None
+        self,
+        ids: np.ndarray,
+        mask: np.ndarray,
+        source: int,
+        row: int,
+        rejected: Pair | None = None,
+        labels: np.ndarray | None = None,
+        reference: str | None = None,
     ) -> None:
         """One row, as :meth:`TokenRows.add`."""
-        self._rows.add(ids, mask, source, row, rejected, labels)
+        self._rows.add(ids, mask, source, row, rejected, labels, reference)
         if len(self._rows) == _BATCH_ROWS:
             self._flush()
 
@@ -183,6 +215,29 @@ class _Lists:
             [np.zeros(0, np.int64), *(total[ends[1:]] - total[ends[:-1]] for total, ends in zip(totals, self._offsets, strict=True))]
         )
 
+    def sums_between(self, row: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """int64 ``[spans]``: the sum of each list ``row`` from ``start`` up to ``end``. Reads every shard in one go."""
+        chunk = np.searchsorted(self._starts, row, "right") - 1
+        order = np.argsort(chunk, kind="stable")
+        edges = np.searchsorted(chunk[order], np.arange(len(self._values) + 1))
+        sums = np.zeros(len(row), np.int64)
+        for number in np.flatnonzero(np.diff(edges)).tolist():
+            spans = order[edges[number] : edges[number + 1]]
+            total = np.concatenate([[0], np.cumsum(self._values[number], dtype=np.int64)])
+            first = self._offsets[number][row[spans] - self._starts[number]]
+            sums[spans] = total[first + end[spans]] - total[first + start[spans]]
+        return sums
+
+    def largest(self) -> np.ndarray:
+        """int64 ``[rows]``: the largest value of each list, -1 of an empty one."""
+        parts = [np.zeros(0, np.int64)]
+        for values, offsets in zip(self._values, self._offsets, strict=True):
+            parts.append(np.full(len(offsets) - 1, -1, np.int64))
+            filled = np.flatnonzero(np.diff(offsets))
+            if len(filled):
+                parts[-1][filled] = np.maximum.reduceat(values[: offsets[-1]], offsets[filled])
+        return np.concatenate(parts)
+
     def __getitem__(self, row: int) -> np.ndarray:
         chunk = int(np.searchsorted(self._starts, row, "right")) - 1
         offsets = self._offsets[chunk]
@@ -203,6 +258,7 @@ class TokenTable:
     """Rows of a token artifact by number, without copying: arrays are views of the mapped files."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         tables = [pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in sorted(folder.glob("tokens-*.arrow"))]
         table = pa.concat_tables(tables)
         self._columns = {name: _Lists(table[name]) for name in table.column_names if pa.types.is_large_list(table.schema.field(name).type)}
@@ -212,11 +268,16 @@ class TokenTable:
         """uint16 ``[rows]``: index into the manifest's ``sources``."""
         self.row: np.ndarray = table["row"].to_numpy()
         """int64 ``[rows]``: row number in that source's file."""
+        self._references = table["reference"] if "reference" in table.column_names else None
         self.digest: np.ndarray = _digests(table["digest"])
         """uint64 ``[rows, 2]``: each row's digest."""
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __reduce__(self) -> tuple[type[TokenTable], tuple[Path]]:
+        """Another process maps the files itself; pickled arrays would be copies of them."""
+        return TokenTable, (self._folder,)
 
     @cached_property
     def trained(self) -> np.ndarray:
@@ -226,14 +287,27 @@ class TokenTable:
     @cached_property
     def longest(self) -> np.ndarray:
         """int64 ``[rows]``: tokens of each row, or of its longer answer."""
-        return np.asarray(np.maximum(self.lengths, self._columns["rejected_input_ids"].lengths()) if self.paired else self.lengths)
+        return np.asarray(np.maximum(self.lengths, self.rejected_lengths) if self.paired else self.lengths)
 
-    def count_trained(self, row: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """int64 ``[spans]``: trained tokens of ``length`` tokens from ``start`` on, in each ``row``."""
-        counts: np.ndarray = self.trained[row]
-        for span in np.flatnonzero((start > 0) | (length < self.lengths[row])).tolist():
-            counts[span] = np.count_nonzero(self.mask(int(row[span]))[start[span] : start[span] + length[span]])
-        return counts
+    @cached_property
+    def rejected_lengths(self) -> np.ndarray:
+        """int64 ``[rows]``: tokens of each answer that was not chosen, prompt included; only where :attr:`paired`."""
+        return self._columns["rejected_input_ids"].lengths()
+
+    @cached_property
+    def largest_id(self) -> np.ndarray:
+        """int64 ``[rows]``: the largest token id of each row, with both answers where there are two; -1 of an empty row."""
+        largest = self._columns["input_ids"].largest()
+        return np.asarray(np.maximum(largest, self._columns["rejected_input_ids"].largest()) if self.paired else largest)
+
+    def count_trained(self, row: np.ndarray, start: np.ndarray, length: np.ndarray, *, rejected: bool = False) -> np.ndarray:
+        """int64 ``[spans]``: trained tokens of ``length`` tokens from ``start`` on, in each ``row``, as far as it reaches.
+
+        ``rejected``: in the answer that was not chosen.
+        """
+        masks = self._columns["rejected_loss_mask" if rejected else "loss_mask"]
+        own = masks.lengths()[row]
+        return masks.sums_between(row, np.minimum(start, own), np.minimum(start + length, own))
 
     @property
     def paired(self) -> bool:
@@ -244,6 +318,11 @@ class TokenTable:
     def labelled(self) -> bool:
         """Whether rows have labels."""
         return "labels" in self._columns
+
+    @property
+    def referenced(self) -> bool:
+        """Whether rows have a reference: they are prompts, which the model answers itself."""
+        return self._references is not None
 
     def ids(self, row: int) -> np.ndarray:
         """Token ids ``[tokens]``, in the stored dtype; of the chosen answer where there are two."""
@@ -265,8 +344,15 @@ class TokenTable:
         """int8 ``[1]`` for the row or ``[trained tokens]``; only where :attr:`labelled`."""
         return self._columns["labels"][row]
 
+    def reference(self, row: int) -> dict[str, Any]:
+        """What a row holds besides ids: its prompt, as text or messages, and its other columns; only where :attr:`referenced`."""
+        assert self._references is not None
+        columns: dict[str, Any] = json.loads(self._references[row].as_py())
+        return columns
+
     def digest_span(self, row: int, start: int, length: int) -> bytes:
         """16 bytes that identify all that is learned from a stretch of a row: tokens, masks, and the labels of the row."""
         span = slice(start, start + length)
         rejected = (self.rejected_ids(row)[span], self.rejected_mask(row)[span]) if self.paired else None
-        return digest_row(self.ids(row)[span], self.mask(row)[span], rejected, self.labels(row) if self.labelled else None)
+        reference = None if self._references is None else self._references[row].as_py()
+        return digest_row(self.ids(row)[span], self.mask(row)[span], rejected, self.labels(row) if self.labelled else None, reference)

@@ -36,7 +36,7 @@ def test_no_stage_imports_another_and_pipeline_imports_none() -> None:
 def test_the_cli_is_the_only_door_to_stages() -> None:
     for path in ROOT.glob("pipeline/**/*.py"):
         opens = "import_module" in path.read_text(encoding="utf-8")
-        assert not opens or path.name == "cli.py", f"{path} imports dynamically"
+        assert not opens or path.name in ("cli.py", "own_code.py"), f"{path} imports dynamically"  # own_code: the user's modules
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -92,7 +92,7 @@ def publish_bins(data: Path, train: Sequence[Sequence[int]], evaluation: Sequenc
     def plan(bins: Sequence[Sequence[int]]) -> Bins:
         rows = np.asarray([row for rows in bins for row in rows], np.int64)
         offsets = np.cumsum([0, *(len(rows) for rows in bins)])
-        return Bins(offsets, rows, np.zeros(len(rows), np.int32), tokens.lengths[rows].astype(np.int32))
+        return Bins(offsets, rows, np.zeros(len(rows), np.int32), tokens.longest[rows].astype(np.int32))
 
     plans = {"train": plan(train), "eval": plan(evaluation)}
 

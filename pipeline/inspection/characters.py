@@ -48,12 +48,16 @@ class TokenText:
         lookalikes = sorted(self._special.values(), key=len, reverse=True)
         self._lookalike = re.compile("|".join(map(re.escape, lookalikes)) or r"(?!)")
 
-    def segments(self, ids: np.ndarray, trained: np.ndarray) -> Iterator[Segment]:
+    def pieces(self, ids: np.ndarray, *, goes_on: bool = False) -> list[bytes]:
+        """The bytes of each token of ``ids`` ``[tokens]``, at the start of a text or, with ``goes_on``, behind other tokens."""
+        return [self._bytes(number, first=at == 0 and not goes_on) for at, number in enumerate(ids.tolist())]
+
+    def segments(self, ids: np.ndarray, trained: np.ndarray, *, goes_on: bool = False) -> Iterator[Segment]:
         """Text of a row from its ids and its mask, both ``[tokens]``. Bytes that are no UTF-8 are written ``\\xff``.
 
         Plain text that reads like a special token gets a backslash in front: only the real one goes without.
         """
-        pieces = [self._bytes(number, first=at == 0) for at, number in enumerate(ids.tolist())]
+        pieces = self.pieces(ids, goes_on=goes_on)
         special = np.isin(ids, list(self._special))
         kinds = np.repeat(trained.astype(np.int8) + 2 * special, [len(piece) for piece in pieces])
         data = b"".join(pieces)
@@ -61,6 +65,11 @@ class TokenText:
             text = data[start:end].decode("utf-8", "backslashreplace")
             is_special = bool(kind & 2)
             yield Segment(text if is_special else self._lookalike.sub(r"\\\g<0>", text), bool(kind & 1), is_special)
+
+    @property
+    def special(self) -> list[int]:
+        """Ids of special tokens."""
+        return list(self._special)
 
     def _bytes(self, number: int, *, first: bool) -> bytes:
         if number in self._added:
@@ -105,7 +114,7 @@ def _runs(data: bytes, kinds: np.ndarray) -> Iterator[tuple[int, int, int]]:
     start, kind = 0, int(kinds[0]) if len(kinds) else 0
     for border in borders:
         following = int(kinds[border])
-        end = _outside_characters(data, border, forward=bool(kind & 1))
+        end = outside_characters(data, border, forward=bool(kind & 1))
         if end > start:
             yield start, end, kind
             start = end
@@ -114,7 +123,7 @@ def _runs(data: bytes, kinds: np.ndarray) -> Iterator[tuple[int, int, int]]:
         yield start, len(data), kind
 
 
-def _outside_characters(data: bytes, at: int, *, forward: bool) -> int:
+def outside_characters(data: bytes, at: int, *, forward: bool) -> int:
     """``at``, or if it lies inside a character, that character's end or start."""
     for start in range(at - 1, max(at - 4, -1), -1):
         end = start + _character_bytes(data[start])

@@ -83,14 +83,15 @@ def _of_source(opened: Opened, source: str | None) -> np.ndarray:
     """int64 ``[rows]``, in the artifact's order. A source is known by slot, path, file, or the path's last part."""
     if source is None:
         return np.arange(len(opened.table))
-    numbers = [number for number, facts in enumerate(opened.sources) if source in _names(facts)]
+    numbers = [number for number, facts in enumerate(opened.sources) if source in names_of(facts)]
     if not numbers:
         known = "; ".join(dict.fromkeys(label(facts) for facts in opened.sources))
         raise RegrowError(f"{opened.artifact.path} has no source {source!r}.", f"Sources: {known}.")
     return np.flatnonzero(np.isin(opened.table.source, numbers))
 
 
-def _names(facts: Mapping[str, Any]) -> set[str]:
+def names_of(facts: Mapping[str, Any]) -> set[str]:
+    """What a source may be called: its slot, its path, its file, or the last part of either."""
     paths = (str(facts["path"]), str(facts["file"]))
     return {str(facts["name"]), *paths, *(PurePosixPath(path).name for path in paths)}
 

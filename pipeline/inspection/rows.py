@@ -21,7 +21,8 @@ def records(opened: Opened, numbers: Iterable[int]) -> Iterator[str]:
 
     ``number`` (row of the artifact), ``source``, ``file``, ``row`` (position in that file), ``input_ids``, ``labels``
     (-100 where masked). A preference row has ``rejected_input_ids`` and ``rejected_labels`` too; a row judged as a whole has
-    its ``label``; in a row with a label per trained token these stand in ``labels``.
+    its ``label``; in a row with a label per trained token these stand in ``labels``. A prompt that the model answers itself has its
+    columns in ``reference``.
     """
     each_token = opened.artifact.content.get("labels") == "token"
     for number in numbers:
@@ -39,6 +40,8 @@ def _record(opened: Opened, number: int, each_token: bool) -> dict[str, Any]:
     if table.labelled:
         given = table.labels(number)
         record |= {"labels": _spread(given, table.mask(number))} if each_token else {"label": int(given[0])}
+    if table.referenced:
+        record |= {"reference": table.reference(number)}
     return record
 
 
@@ -55,26 +58,44 @@ def _spread(given: np.ndarray, mask: np.ndarray) -> list[int]:
 
 
 def show(opened: Opened, numbers: Iterable[int]) -> None:
-    """Print rows as text.
+    """Print rows as text, as :class:`Screen` does."""
+    text, screen = TokenText(tokenizer_of(opened)), Screen()
+    for number in numbers:
+        for title, ids, mask in _parts(opened, number):
+            screen.put(title, list(text.segments(ids, mask)))
+
+
+class Screen:
+    """Shows text on standard output.
 
     On a terminal trained text is green and the rest dim, special tokens are underlined. Elsewhere trained text stands in
     ``⟦`` and ``⟧``. Line ends are marked ``↵``, control characters are pictures (``␉`` is a tab), a space at the border of
     trained text is ``␣``.
     """
-    from rich.console import Console
-    from rich.text import Text
 
-    text = TokenText(tokenizer_of(opened))
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding than UTF-8
-    console = Console(highlight=False, soft_wrap=True)
-    colours = console.is_terminal and not console.no_color
-    for number in numbers:
-        for title, ids, mask in _parts(opened, number):
-            segments = list(text.segments(ids, mask))
-            console.print(Text(title, style="bold"))
-            body = _coloured(segments) if colours else Text(_bracketed(segments))
-            console.print(body, end="\n" if body.plain.endswith("\n") else "\n\n")
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding than UTF-8
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._colours = self._console.is_terminal and not self._console.no_color
+
+    def put(self, title: str, segments: list[Segment], facts: Iterable[str] = ()) -> None:
+        """A title, lines of facts, and the text."""
+        from rich.text import Text
+
+        self._console.print(Text(title, style="bold"))
+        self.lines(facts)
+        body = _coloured(segments) if self._colours else Text(_bracketed(segments))
+        self._console.print(body, end="\n" if body.plain.endswith("\n") else "\n\n")
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Lines without any style."""
+        from rich.text import Text
+
+        for line in lines:
+            self._console.print(Text(line))
 
 
 def _parts(opened: Opened, number: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
