@@ -11,6 +11,9 @@ Reads nothing. Writes:
     What training and inference use: tokenizer.json, tokenizer_config.json, chat_template.jinja.
 ``base``
     The model as safetensors with its configs: copied as it is, or converted once from a GGUF file.
+``benchmark``
+    What the models are judged on besides the held-out rows, or nothing: rows of `bench_dataset` in ``bench/``, as those of raw, and
+    the files of `eval.lm_eval.include_path` in ``lm-eval/``.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from pipeline.stage import Job, Metrics, Stage
 def run(job: Job[FetchOptions]) -> Metrics:
     """Fetch the rows, then the tokenizer, then the weights: the slowest comes when all else is known to be right."""
     from stages.fetch.base import write_base
+    from stages.fetch.benchmark import write_benchmark
+    from stages.fetch.config import locate_config
     from stages.fetch.locate import Locator
     from stages.fetch.model_files import locate_model, locate_tokenizer
     from stages.fetch.rows import write_rows
@@ -32,16 +37,18 @@ def run(job: Job[FetchOptions]) -> Metrics:
     with job.progress.task("fetch", unit="artifacts", total=len(job.outputs)) as task:
         raw_bytes = write_rows(job.options, locator, job.outputs["raw"])
         task.advance()
-        model = locate_model(job.options, locator)
+        write_benchmark(job.options, locator, job.outputs["benchmark"])
+        task.advance()
+        model, config = locate_model(job.options, locator), locate_config(job.options, locator)
         tokenizer = write_tokenizer(
-            job.options, locate_tokenizer(job.options, locator) or model, model, job.outputs["tokenizer"], job.progress.say
+            job.options, locate_tokenizer(job.options, locator) or model, config or model, job.outputs["tokenizer"], job.progress.say
         )
         task.advance()
         pad = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
-        base_bytes = write_base(model, pad, job.outputs["base"])
+        base_bytes = write_base(job.options, model, config, pad, job.outputs["base"])
         task.advance()
     sources = job.outputs["raw"].content["sources"]
     return {"files": len(sources), "bytes": raw_bytes, "vocab_size": len(tokenizer), "base_bytes": base_bytes}
 
 
-STAGE = Stage("fetch", FetchOptions, reads=(), writes=("raw", "tokenizer", "base"), run=run)
+STAGE = Stage("fetch", FetchOptions, reads=(), writes=("raw", "tokenizer", "base", "benchmark"), run=run)

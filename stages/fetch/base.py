@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import copyfile
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.artifact import Draft
 from pipeline.errors import RegrowError
+from pipeline.options.views import FetchOptions
+from stages.fetch.config import open_config, write_config
 from stages.fetch.locate import Located
 from stages.fetch.model_files import CONFIGS, WEIGHTS, gguf_of, matching
+from stages.fetch.random_weights import write_random_weights
 
 
-def write_base(model: Located, pad_token_id: int | None, base: Draft) -> int:
-    """Copy the model as it is, or convert its GGUF file; returns the bytes written.
+def write_base(options: FetchOptions, model: Located, config_source: Located | None, pad_token_id: int | None, base: Draft) -> int:
+    """Copy the model as it is, or convert its GGUF file, then change its config as the options ask; returns the bytes written.
 
     ``pad_token_id`` goes into the config of a converted model, so that the embedding that stays untrained is the padding's;
     None leaves none untrained.
@@ -25,18 +30,31 @@ def write_base(model: Located, pad_token_id: int | None, base: Draft) -> int:
 
         convert_model(model.root / gguf, base.path, pad_token_id, model.wanted)
     else:
-        check_config(model)
-        for name in matching(model.files, (*CONFIGS, *WEIGHTS)):
-            copyfile(model.root / name, base.path / name)
+        _copy(model, CONFIGS, base.path)
+    is_changed = write_config(options, config_source, base.path / "config.json")
+    open_config(base.path / "config.json", f"{model.wanted.option} {model.wanted.text!r}")
+    if options.reinit_weights:
+        write_random_weights(base.path)
+    else:
+        _copy(model, WEIGHTS, base.path)
         check_weights(base.path, model)
-        _check_fit(base.path, model)
+        if gguf is None or is_changed:
+            _check_fit(base.path, model)
     config = _read_json(base.path / "config.json", model)
-    base.describe(model_type=config.get("model_type"), revision=model.revision)
+    base.describe(model_type=config.get("model_type"), source=_public_name(model), revision=model.revision)
     return sum(file.stat().st_size for file in base.path.iterdir())
 
 
-def max_positions(model: Located) -> int | None:
-    """Longest input in tokens that the model is made for, where its configuration says."""
+def _public_name(model: Located) -> str | None:
+    """What params.yaml calls a model that others can fetch too. Where a folder lies on this disk is no fact about the model."""
+    text = model.wanted.text
+    return text if model.revision is not None or text.startswith("pypi:") or "://" in text else None
+
+
+def max_positions(model: Located, overrides: Mapping[str, Any] = MappingProxyType({})) -> int | None:
+    """Longest input in tokens that the model is made for, where its configuration or what is set in its place says."""
+    if isinstance(given := overrides.get("max_position_embeddings"), int):
+        return given
     gguf = gguf_of(model)
     if gguf is not None:
         from stages.fetch.gguf_model import context_length
@@ -46,22 +64,9 @@ def max_positions(model: Located) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def check_config(model: Located) -> None:
-    """Open config.json as transformers would, so that an unknown kind of model is refused here and not at training.
-
-    Raises:
-        RegrowError: not a model that transformers knows. Code that comes with a model is never run.
-    """
-    from transformers import AutoConfig
-
-    try:
-        AutoConfig.from_pretrained(model.root, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RegrowError(
-            f"{model.wanted.option} {model.wanted.text!r}: its config.json cannot be opened: {reason}",
-            "It must be of a model type that this version of transformers knows.",
-        ) from None
+def _copy(model: Located, patterns: Sequence[str], folder: Path) -> None:
+    for name in matching(model.files, patterns):
+        copyfile(model.root / name, folder / name)
 
 
 def check_weights(folder: Path, model: Located) -> None:

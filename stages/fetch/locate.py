@@ -116,9 +116,13 @@ class Locator:
             return self._in_cloud(wanted, source)
         return self._on_hub(wanted, source)
 
+    def is_linked(self, slot: str) -> bool:
+        """Whether `configure` found the source on this disk."""
+        return (self._links / slot).is_dir()
+
     def _parse(self, wanted: Wanted) -> Source:
         """What `configure` found on this disk and linked is local, whatever else its name could mean (``owner/name``)."""
-        linked = (self._links / wanted.slot).is_dir() and "://" not in wanted.text and not wanted.text.startswith("pypi:")
+        linked = self.is_linked(wanted.slot) and "://" not in wanted.text and not wanted.text.startswith("pypi:")
         return Local(wanted.text) if linked else parse_source(wanted.text)
 
     def _linked(self, wanted: Wanted) -> Opened:

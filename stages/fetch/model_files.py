@@ -29,7 +29,7 @@ _SAFE = (
 def locate_model(options: FetchOptions, locator: Locator) -> Located:
     """The base model's files: safetensors with config.json, or one GGUF file; with the tokenizer's files that lie beside."""
     wanted = Wanted("base_model", "base", options.base_model, "model", options.revision_of_model, "revision_of_model")
-    return locator.locate(wanted, _model_chooser(wanted))
+    return locator.locate(wanted, _model_chooser(wanted, not options.reinit_weights, options.base_model_config is None))
 
 
 def locate_tokenizer(options: FetchOptions, locator: Locator) -> Located | None:
@@ -74,11 +74,13 @@ def tokenizer_files(names: Sequence[str], wanted: Wanted) -> list[str]:
     )
 
 
-def _model_chooser(wanted: Wanted) -> Choose:
+def _model_chooser(wanted: Wanted, needs_weights: bool, needs_config: bool) -> Choose:
     def choose(names: Sequence[str]) -> list[str]:
+        if "config.json" in names and not needs_weights:
+            return matching(names, (*CONFIGS, *TOKENIZER))
         gguf = matching(names, ("*.gguf",))
         weights = matching(names, ("model*.safetensors",))
-        if "config.json" in names and weights:
+        if weights and ("config.json" in names or not needs_config):
             return matching(names, (*CONFIGS, *WEIGHTS, *TOKENIZER))
         if len(gguf) == 1 and not weights:
             return gguf

@@ -22,26 +22,32 @@ from stages.fetch.writing import Budget, RowWriter, Written
 
 
 def write_rows(options: FetchOptions, locator: Locator, raw: Draft) -> int:
-    """Write the rows of every entry of `datasets` and `test_datasets`; returns their bytes."""
+    """Write the rows of every entry of `datasets`, `test_datasets` and `dedupe.against`; returns their bytes."""
     sources: list[dict[str, Any]] = []
-    for split, entries in (("train", options.datasets), ("test", options.test_datasets or [])):
+    lists = {
+        "train": ("pretraining_dataset" if options.pretraining_dataset else "datasets", options.datasets),
+        "test": ("test_datasets", options.test_datasets or []),
+        "against": ("dedupe.against", options.dedupe.against or []),
+    }
+    for split, (name, entries) in lists.items():
         for number, entry in enumerate(entries):
-            name = {"test": "test_datasets"}.get(split, "pretraining_dataset" if options.pretraining_dataset else "datasets")
-            rows = _Rows(entry, f"{name}[{number}]", split, f"{split}-{number:02d}", options, locator, raw.path)
+            rows = SourceRows(entry, f"{name}[{number}]", split, f"{split}-{number:02d}", options, locator, raw.path)
             sources += rows.write()
     raw.describe(sources=sources)
     return sum((raw.path / source["rows_file"]).stat().st_size for source in sources)
 
 
-class _Rows:
+class SourceRows:
     """The rows of one entry (``option``, for messages) on their way into ``folder/slot``."""
 
     def __init__(
         self, entry: FetchedDataset, option: str, split: str, slot: str, options: FetchOptions, locator: Locator, folder: Path
     ) -> None:
         self._entry, self._option, self._split, self._options, self._locator = entry, option, split, options, locator
-        self._label = f"{option}.path {entry.path!r}"
-        wanted = Wanted(f"{option}.path", slot, entry.path, "dataset", entry.revision, f"{option}.revision")
+        place = option if split == "bench" else f"{option}.path"
+        self._label = f"{place} {entry.path!r}"
+        self._default = "train" if split == "train" else "test"
+        wanted = Wanted(place, slot, entry.path, "dataset", entry.revision, None if split == "bench" else f"{option}.revision")
         self._layout: Layout | None = None
         self._format: str | None = entry.ds_type
         if entry.data_files is not None and is_builder(entry.path, entry.data_files):
@@ -65,7 +71,7 @@ class _Rows:
     def _configuration(self, name: str | None) -> Iterator[dict[str, Any]]:
         folder = Folder(self._source.names, self._source.path, self._label)
         layout = self._layout or layout_of(self._entry, name, folder, self._option)
-        parts = parts_of(self._entry, layout, self._split, self._count, self._option)
+        parts = parts_of(self._entry, layout, self._default, self._count, self._option)
         self._tell_unused(layout)
         flags = self._flags(parts)
         for part in parts:
@@ -115,7 +121,7 @@ class _Rows:
 
     def _tell_unused(self, layout: Layout) -> None:
         """What is not trained on should be known."""
-        taken, rest = unused(self._entry, layout, self._split)
+        taken, rest = unused(self._entry, layout, self._default)
         if rest and self._split == "train":
             self._locator.say(
                 f"{self._option}: training on {listed(taken)} and not on {listed(rest)}; split or data_files choose otherwise."

@@ -30,7 +30,7 @@ _OF_THIS_DISK = ("name_or_path", "is_local", "local_files_only", "vocab_file")
 def write_tokenizer(options: FetchOptions, source: Located, model: Located, tokenizer: Draft, say: Callable[[str], None]) -> Any:
     """Load, complete and save the tokenizer of ``source``; returns it. No embedding is trained yet for ``new_tokens`` of the manifest."""
     loaded, new_tokens = make_tokenizer(options, source, say)
-    if loaded.model_max_length > _UNSET_LENGTH and (length := max_positions(model)) is not None:
+    if loaded.model_max_length > _UNSET_LENGTH and (length := max_positions(model, options.overrides_of_model_config or {})) is not None:
         loaded.model_max_length = length
     save_tokenizer(loaded, tokenizer.path, template_file=options.tokenizer_save_jinja_files)
     tokenizer.describe(vocab_size=len(loaded), new_tokens=new_tokens, pad_token=loaded.pad_token)

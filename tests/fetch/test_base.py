@@ -40,7 +40,7 @@ def test_weights_and_configs_are_copied_as_they_are(tmp_path: Path, model_folder
     for name in ("config.json", "generation_config.json", "model.safetensors"):
         assert base.files[name]["sha256"] == digest_file(model_folder / name)
     assert len(base.files) == 3
-    assert base.content == {"model_type": "llama", "revision": None}
+    assert base.content == {"model_type": "llama", "revision": None, "source": None}, "a path on this disk is no fact"
 
 
 def test_pickles_are_refused(tmp_path: Path, model_folder: Path) -> None:
