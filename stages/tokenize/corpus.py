@@ -22,6 +22,8 @@ from stages.tokenize.engine import EnginesDiffer, Name, choose_engine
 from stages.tokenize.making import Planned, making
 from stages.tokenize.source import COUNTED, Source, open_source, require_none_rejected
 
+_LISTS = {"train": "datasets", "test": "test_datasets", "against": "dedupe.against"}
+
 _BYTES_PER_WORKER = 8 * 2**20
 """A worker process takes a second to start; fewer bytes than these are not worth one."""
 
@@ -61,7 +63,8 @@ def _tokenize(job: Job[TokenizeOptions], cache: BlockCache, engine: Name, reason
     settings: dict[str, Any] = {"options": options, "tokenizer": tokenizer, "cache": cache.folder, "engine": engine}
     worker = work.Worker(**settings)
     raw = job.inputs["raw"]
-    sources = [open_source(raw.path, facts, _type_name(options, facts["name"])) for facts in raw.content["sources"]]
+    fetched = [facts | {"sha256": raw.files[facts["rows_file"]]["sha256"]} for facts in raw.content["sources"]]
+    sources = [open_source(raw.path, facts, _type_name(options, facts["name"])) for facts in fetched]
     _open_formats(job, worker, sources)
     blocks = list(_plan(sources, {name: _entry_key(job, name, engine) for name in {source.facts["name"] for source in sources}}))
     missing = [block for block in blocks if not cache.has(block.task.key)]
@@ -93,7 +96,7 @@ def _open_formats(job: Job[TokenizeOptions], worker: work.Worker, sources: Itera
     """What cannot work, or may not do what is expected, is said before anything is done."""
     for name, path in {source.facts["name"]: source.facts["path"] for source in sources}.items():
         split, number = name.split("-")
-        entry = f"{'datasets' if split == 'train' else 'test_datasets'}[{int(number)}] ({path})"
+        entry = f"{_LISTS[split]}[{int(number)}] ({path})"
         try:
             warnings: Sequence[str] = getattr(worker.format(name), "warnings", ())
         except RegrowError as error:
@@ -116,9 +119,9 @@ def _what_labels_judge(options: TokenizeOptions) -> dict[str, str]:
 def _entry_key(job: Job[TokenizeOptions], name: str, engine: Name) -> str:
     """What decides the tokens of an entry's rows besides their bytes."""
     options = job.options.canonical()
-    lists = {"datasets": options.pop("datasets"), "test_datasets": options.pop("test_datasets", None)}
+    lists = {"train": options.pop("datasets"), "test": options.pop("test_datasets", None), "against": options.pop("dedupe").get("against")}
     split, number = name.split("-")
-    entry = lists["datasets" if split == "train" else "test_datasets"][int(number)]
+    entry = lists[split][int(number)]
     tokenizer = {path.name: digest_file(path) for path in sorted(job.inputs["tokenizer"].path.iterdir()) if path.name != "manifest.json"}
     return digest_json({"entry": entry, "options": options, "tokenizer": tokenizer, "code": job.code, "engine": engine})
 

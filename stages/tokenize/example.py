@@ -53,6 +53,14 @@ class Preference:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A row that the model answers itself. Nothing of ``example`` is trained; ``reference`` holds all columns, prompt included, as JSON."""
+
+    example: Example
+    reference: str
+
+
+@dataclass(frozen=True)
 class Tokenized:
     """A row that is tokenized already. Lists ``[tokens]``; ``labels`` as of :class:`Example`."""
 
@@ -61,7 +69,7 @@ class Tokenized:
     labels: tuple[int, ...] = ()
 
 
-Made = Example | Preference | Tokenized
+Made = Example | Preference | Prompt | Tokenized
 """What a row can become."""
 
 Format = Callable[[Row], Made]

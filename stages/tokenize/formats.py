@@ -98,6 +98,15 @@ def _scores(entry: DatasetFormat, around: Surroundings, kind: Kind) -> Format:
     return scored_format(entry, around)
 
 
+def _prompts(entry: DatasetFormat, around: Surroundings, kind: Kind) -> Format:
+    from stages.tokenize.own import own_prompts
+    from stages.tokenize.prompted import own_prompt_format, prompt_format
+
+    if isinstance(entry.type, str) and is_own(entry.type):
+        return own_prompt_format(own_prompts(entry.type, around.options, around.tokenizer), around)
+    return prompt_format(entry, around)
+
+
 def _steps(entry: DatasetFormat, around: Surroundings, kind: Kind) -> Format:
     from stages.tokenize.steps import steps_format
 
@@ -110,5 +119,6 @@ _FORMATS: dict[Kind, Callable[[DatasetFormat, Surroundings, Kind], Format]] = {
     "odds": _preferences,
     "feedback": _preferences,
     "scores": _scores,
+    "prompts": _prompts,
     "steps": _steps,
 }

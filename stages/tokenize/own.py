@@ -1,11 +1,13 @@
 """Your own format: a dotted name of a function or module of yours.
 
 * ``package.module.function``: called with each row, returns a row with ``messages``, which is then a chat_template row; with
-  ``rl``, a row with ``prompt``, ``chosen`` and ``rejected`` (KTO: ``prompt``, ``completion``, ``label``).
+  ``rl``, a row with ``prompt``, ``chosen`` and ``rejected`` (KTO: ``prompt``, ``completion``, ``label``; GRPO: ``prompt``, and
+  whatever the functions that score answers want to know).
 * ``package.module`` or ``package.module.load_x``: Axolotl's interface, ``load(tokenizer, cfg, ds_cfg)`` returns an
   object whose ``tokenize_prompt(row)`` gives ``input_ids`` and ``labels`` (-100 where nothing is trained).
 * with ``rl``, ``package.module.function`` whose first parameter is called ``cfg``: Axolotl's interface there, it returns the
-  function that is called with each row.
+  function that is called with each row, alone or with a mapping such as ``{"remove_columns": [...]}``. With GRPO, columns that
+  the function does not return are kept then, except those.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +78,39 @@ def own_pairs(name: str, options: TokenizeOptions, kind: Kind) -> RowFunction:
     Raises:
         RegrowError: as of :func:`own_format`.
     """
+    function, _ = _row_function(name, options, kind)
+    return _checked(function, name)
+
+
+def own_prompts(name: str, options: TokenizeOptions, tokenizer: Path) -> RowFunction:
+    """The function that ``name`` stands for where the model answers prompts: from a row to its prompt and other columns.
+
+    Raises:
+        RegrowError: as of :func:`own_format`.
+    """
+    function, keywords = _row_function(name, options, "prompts")
+    if _wants(function, "tokenizer"):
+        function = partial(function, tokenizer=_open(tokenizer))
+    made = _checked(function, name)
+    if keywords is None:
+        return made
+    removed = keywords.get("remove_columns") or ()
+    return lambda row: {key: value for key, value in row.items() if removed != "__all__" and key not in removed} | made(row)
+
+
+def _row_function(name: str, options: TokenizeOptions, kind: Kind) -> tuple[Callable[..., Any], dict[str, Any] | None]:
+    """The function for single rows; with Axolotl's interface also what it gave along for mapping a dataset."""
     found = _find(name, kind)
     if not callable(found):
         raise RegrowError(f"{name!r}, named as a dataset type, is no function.", "Name a function of it: it is called with each row.")
-    if next(iter(inspect.signature(found).parameters), None) == "cfg":
-        made = _call(found, name, Config(options.model_dump()), dataset_idx=0)
-        found = made[0] if isinstance(made, tuple) else made
-    return _checked(found, name)
+    if next(iter(inspect.signature(found).parameters), None) != "cfg":
+        return found, None
+    made = _call(found, name, Config(options.model_dump()), dataset_idx=0)
+    return made if isinstance(made, tuple) else (made, {})
+
+
+def _wants(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
 
 
 def _find(name: str, kind: Kind) -> Any:
@@ -131,11 +160,14 @@ def _call(load: Callable[..., Any], name: str, *arguments: Any, **further: Any) 
         raise RegrowError(f"Dataset type {name!r} cannot be loaded: it raises {type(error).__name__}: {error}.") from error
 
 
-def _strategy(load: Callable[..., Any], name: str, entry: DatasetFormat, options: TokenizeOptions, tokenizer: Path) -> Format:
+def _open(tokenizer: Path) -> Any:
     from transformers import AutoTokenizer
 
-    opened = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    strategy = _call(load, name, opened, Config(options.model_dump()), ds_cfg=Config(entry.model_dump()))
+    return AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+
+
+def _strategy(load: Callable[..., Any], name: str, entry: DatasetFormat, options: TokenizeOptions, tokenizer: Path) -> Format:
+    strategy = _call(load, name, _open(tokenizer), Config(options.model_dump()), ds_cfg=Config(entry.model_dump()))
 
     def own(row: Row) -> Tokenized:
         try:

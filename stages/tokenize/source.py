@@ -70,7 +70,7 @@ class Source:
             writer.write(batch)
         except pa.ArrowInvalid:
             raise RegrowError(
-                f"{self.label}: its rows have other parts than those of the datasets before it (two answers, or labels).",
+                f"{self.label}: its rows have other parts than those of the datasets before it (two answers, labels, or a reference).",
                 "Train on datasets of one kind.",
             ) from None
         return added

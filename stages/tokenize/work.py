@@ -18,7 +18,7 @@ from stages.tokenize.blocks import Block
 from stages.tokenize.cache import BlockCache, Tokens
 from stages.tokenize.encode import Encoder, as_pair
 from stages.tokenize.engine import Name
-from stages.tokenize.example import BadRow, Example, Format, Made, Preference, Row, Tokenized
+from stages.tokenize.example import BadRow, Example, Format, Made, Preference, Prompt, Row, Tokenized
 from stages.tokenize.formats import Surroundings, format_of
 from stages.tokenize.rows import read_rows
 
@@ -73,10 +73,10 @@ class Worker:
 
 
 def entry_of(options: TokenizeOptions, name: str) -> DatasetFormat:
-    """The dataset entry that a slot's name (``train-00``, ``test-01``) stands for."""
+    """The dataset entry that a slot's name (``train-00``, ``test-01``, ``against-00``) stands for."""
     split, number = name.split("-")
-    entries = options.datasets if split == "train" else options.test_datasets or []
-    return entries[int(number)]
+    entries = {"train": options.datasets, "test": options.test_datasets, "against": options.dedupe.against}[split]
+    return (entries or [])[int(number)]
 
 
 def tokenize_block(raw: bytes, format_row: Format, encoder: Encoder) -> Tokens:
@@ -93,7 +93,9 @@ def tokenize_block(raw: bytes, format_row: Format, encoder: Encoder) -> Tokens:
         ids, mask = as_pair(row) if isinstance(row, Tokenized) else next(encoded)
         other = next(encoded) if isinstance(row, Preference) else None
         labels = np.asarray(row.labels, np.int8) if isinstance(row, Example | Tokenized) and row.labels else None
-        if not mask.any() or not (other is None or other[1].any()):
+        if isinstance(row, Prompt):
+            rows.add(ids, mask, 0, line, reference=row.reference)
+        elif not mask.any() or not (other is None or other[1].any()):
             rejected.append((line, "no trained token"))
         elif labels is not None and len(labels) not in (1, trained := int(mask.sum())):
             rejected.append((line, f"{len(labels)} labels for {trained} trained tokens"))
@@ -116,6 +118,8 @@ def _try(format_row: Format, row: Row | BadRow) -> Made | BadRow:
 def _examples(made: Made | BadRow) -> Sequence[Example]:
     if isinstance(made, Preference):
         return made.chosen, made.rejected
+    if isinstance(made, Prompt):
+        return (made.example,)
     return (made,) if isinstance(made, Example) else ()
 
 
