@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.kept import KeptRows
-
-REASON = "exact duplicate"
+from pipeline.kept import EXACT, KeptRows
 
 
-def find_duplicates(digests: np.ndarray, evaluation: np.ndarray) -> KeptRows:
-    """Keep the first of equal rows, but an evaluation row before any training row, so that no training row is one.
+def remove_duplicates(index: KeptRows, digests: np.ndarray, order: np.ndarray) -> None:
+    """Keep the first of equal rows, by ``order``: int64, the rows that are looked at, first those that win.
 
-    ``digests`` uint64 ``[rows, 2]`` identify the rows' content; ``evaluation`` bool ``[rows]`` says which come from test_datasets.
+    ``digests`` uint64 ``[rows, 2]`` identify the content of all rows.
     """
-    order = np.lexsort((np.arange(len(digests)), ~evaluation, digests[:, 1], digests[:, 0]))
-    begins = np.ones(len(order), bool)
-    begins[1:] = (digests[order[1:]] != digests[order[:-1]]).any(axis=1)
-    first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
-    duplicate_of = np.full(len(digests), -1, np.int64)
-    duplicate_of[order[~begins]] = order[first[~begins]]
-    return KeptRows(duplicate_of < 0, duplicate_of, [None if row < 0 else REASON for row in duplicate_of.tolist()])
+    rows = order[_by_digest(digests[order])]
+    begins = np.ones(len(rows), bool)
+    begins[1:] = (digests[rows[1:]] != digests[rows[:-1]]).any(axis=1)
+    first = rows[begins][np.cumsum(begins) - 1]
+    index.remove(rows[~begins], EXACT, first[~begins], 1.0)
+
+
+def _by_digest(digests: np.ndarray) -> np.ndarray:
+    """A stable order in which equal digests stand together. Their first halves decide, unless two differ only in the second."""
+    order = np.argsort(digests[:, 0], kind="stable")
+    ordered = digests[order]
+    same_half = ordered[1:, 0] == ordered[:-1, 0]
+    if (same_half & (ordered[1:, 1] != ordered[:-1, 1])).any():
+        return np.lexsort((digests[:, 1], digests[:, 0]))
+    return order
