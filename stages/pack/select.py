@@ -12,6 +12,7 @@ from pipeline.errors import RegrowError
 from pipeline.kept import KeptRows
 from pipeline.options.views import PackOptions
 from pipeline.tokens import TokenTable
+from stages.pack.account import Account
 
 _SLICED_TYPES = ("completion", "pretrain")
 """Dataset types whose rows are running text: what is longer than a sequence goes on in the next one."""
@@ -41,17 +42,11 @@ class Spans:
 
 @dataclass(frozen=True)
 class Selection:
-    """What takes part, on which side, in order.
-
-    Attributes:
-        dropped: rows left out, by reason.
-        truncated: ``rows`` cut and ``tokens`` lost by it.
-    """
+    """What takes part, on which side, in order; and the account of what does not."""
 
     train: Spans
     evaluation: Spans
-    dropped: dict[str, int]
-    truncated: dict[str, int]
+    account: Account
 
 
 def select_rows(options: PackOptions, tokens: TokenTable, kept: KeptRows, sources: Sequence[Mapping[str, Any]]) -> Selection:
@@ -63,9 +58,9 @@ def select_rows(options: PackOptions, tokens: TokenTable, kept: KeptRows, source
     policy = _LengthPolicy(options, tokens, sources)
     train = policy.apply(np.flatnonzero(kept.keep & ~from_test), options.sequence_len, "sequence_len")
     random = np.random.Generator(np.random.PCG64(options.seed))
-    train = _part(options, _ordered(options, train, tokens.source, random))
+    train = policy.part(_ordered(options, train, tokens.source, random))
     if not len(train):
-        raise RegrowError(f"No training row is left: {_summary(policy.dropped)}.", "Check sequence_len and min_sample_len.")
+        raise RegrowError(f"No training row is left: {_summary(policy.account)}.", "Check sequence_len and min_sample_len.")
     held_out = _held_out(options, len(train))
     test = np.flatnonzero(kept.keep & from_test)
     evaluation, train = np.concatenate([train[len(train) - held_out :], test]), train[: len(train) - held_out]
@@ -74,7 +69,7 @@ def select_rows(options: PackOptions, tokens: TokenTable, kept: KeptRows, source
     sides = policy.slice(train, options.sequence_len), policy.slice(evaluation, limit)
     if _shuffles(options) and len(sides[0]) > len(train):
         sides = sides[0].take(random.permutation(len(sides[0]))), sides[1]  # or the slices of a text would follow each other
-    return Selection(sides[0], sides[1], policy.dropped, policy.truncated)
+    return Selection(sides[0], sides[1], policy.account)
 
 
 def _shuffles(options: PackOptions) -> bool:
@@ -91,28 +86,19 @@ def _ordered(options: PackOptions, rows: np.ndarray, source: np.ndarray, random:
     return np.concatenate([rows[:0], *parts])
 
 
-def _part(options: PackOptions, rows: np.ndarray) -> np.ndarray:
-    """One of dataset_shard_num stretches that are equal to within a row."""
-    if options.dataset_shard_num is None:
-        return rows
-    return np.array_split(rows, options.dataset_shard_num)[options.dataset_shard_idx or 0]
-
-
 class _LengthPolicy:
-    """What becomes of rows that are too short or too long; counts what it leaves out.
+    """What becomes of rows that are too short or too long.
 
     Attributes:
         lengths: int64 ``[rows of the table]``, tokens that take part.
-        dropped: rows left out, by reason.
-        truncated: ``rows`` cut and ``tokens`` lost by it.
+        account: what does not.
     """
 
     def __init__(self, options: PackOptions, tokens: TokenTable, sources: Sequence[Mapping[str, Any]]) -> None:
         self._options, self._tokens, self._sources = options, tokens, sources
         self._sliced = np.asarray([source.get("type") in _SLICED_TYPES for source in sources], bool)[tokens.source]
         self.lengths = tokens.longest.copy()
-        self.dropped: dict[str, int] = {}
-        self.truncated = {"rows": 0, "tokens": 0}
+        self.account = Account(tokens.source, len(sources))
 
     def apply(self, rows: np.ndarray, limit: int, option: str) -> np.ndarray:
         """Those of ``rows`` that take part, in their order, where ``option`` allows ``limit`` tokens."""
@@ -123,16 +109,25 @@ class _LengthPolicy:
             raise self._too_long(rows[long], limit, option)
         if self._options.excess_length_strategy == "drop":
             return self._keep(rows, ~long, f"longer than {option} {limit}")
-        self.truncated["rows"] += int(long.sum())
-        self.truncated["tokens"] += int((self.lengths[rows[long]] - limit).sum())
-        self.lengths[rows[long]] = limit
         kept = np.ones(len(rows), bool)
-        kept[long] = [self._trains(row, limit) for row in rows[long].tolist()]
-        return self._keep(rows, kept, f"nothing trained within {option}")
+        kept[long] = self._trains(rows[long], limit)
+        left = self._keep(rows, kept, f"nothing trained within {option}")
+        cut = rows[long & kept]
+        self.account.truncate(cut, self.lengths[cut] - limit, self.lengths[cut] == self._tokens.longest[cut])
+        self.lengths[cut] = limit
+        return left
+
+    def part(self, rows: np.ndarray) -> np.ndarray:
+        """One of dataset_shard_num stretches that are equal to within a row."""
+        if self._options.dataset_shard_num is None:
+            return rows
+        owner = np.arange(len(rows))
+        ours = np.array_split(owner, self._options.dataset_shard_num)[self._options.dataset_shard_idx or 0]
+        return self._keep(rows, np.isin(owner, ours), "another part of dataset_shard_num")
 
     def _keep(self, rows: np.ndarray, keep: np.ndarray, otherwise: str) -> np.ndarray:
-        if left_out := int((~keep).sum()):
-            self.dropped[otherwise] = self.dropped.get(otherwise, 0) + left_out
+        if not keep.all():
+            self.account.drop(rows[~keep], self.lengths[rows[~keep]], otherwise)
         return np.asarray(rows[keep])
 
     def _too_long(self, rows: np.ndarray, limit: int, option: str) -> RegrowError:
@@ -148,31 +143,43 @@ class _LengthPolicy:
         """``rows`` as spans of at most ``limit`` tokens; leftovers that are too short, or train nothing, are left out."""
         own = self.lengths[rows]
         counts = -(-own // limit)
+        if len(rows) and counts.max() == 1:
+            return Spans(rows, np.zeros_like(rows), own)
         row = np.repeat(rows, counts)
         start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * limit
         spans = Spans(row, start, np.minimum(np.repeat(own, counts) - start, limit))
-        keep = spans.length >= min(self._options.min_sample_len, limit)
-        parts = np.flatnonzero(np.repeat(counts > 1, counts))
-        keep[parts] &= self._tokens.count_trained(spans.row[parts], spans.start[parts], spans.length[parts]) > 0
+        least = min(self._options.min_sample_len, limit)
+        spans = self._keep_spans(spans, spans.length >= least, f"rest of a text, shorter than min_sample_len {least}")
+        parts = np.flatnonzero((spans.start > 0) | (spans.length < self.lengths[spans.row]))
+        trains = np.ones(len(spans), bool)
+        trains[parts] = self._tokens.count_trained(spans.row[parts], spans.start[parts], spans.length[parts]) > 0
+        return self._keep_spans(spans, trains, "part of a text with nothing to train")
+
+    def _keep_spans(self, spans: Spans, keep: np.ndarray, otherwise: str) -> Spans:
+        if keep.all():
+            return spans
+        left_out = spans.take(~keep)
+        self.account.drop(left_out.row, left_out.length, otherwise)
         return spans.take(keep)
 
-    def _trains(self, row: int, limit: int) -> bool:
-        """Whether something is trained before ``limit``: of both answers where there are two, or there is nothing to compare."""
-        both = not self._tokens.paired or bool(self._tokens.rejected_mask(row)[:limit].any())
-        return both and bool(self._tokens.mask(row)[:limit].any())
+    def _trains(self, rows: np.ndarray, limit: int) -> np.ndarray:
+        """bool ``[rows]``: is anything trained before ``limit``, of both answers where there are two, or there is nothing to compare."""
+        start, length = np.zeros_like(rows), np.full_like(rows, limit)
+        trains: np.ndarray = self._tokens.count_trained(rows, start, length) > 0
+        return trains & (self._tokens.count_trained(rows, start, length, rejected=True) > 0) if self._tokens.paired else trains
 
 
 def _held_out(options: PackOptions, rows: int) -> int:
-    """Rows that ``val_set_size`` takes: a share of them below 1, a number of them above."""
+    """Rows that ``val_set_size`` takes: a share of them below 1, all of them at 1, a number of them above."""
     size = options.val_set_size
-    count = round(rows * size) if size < 1 else int(size)
-    if size and not 0 < count < rows:
+    count = round(rows * size) if size <= 1 else int(size)
+    if size not in (0, 1) and not 0 < count < rows:
         raise RegrowError(
             f"val_set_size: {size:g} would hold out {count} of {rows} rows.",
-            f"Give a share between 0 and 1, or a number of rows below {rows}.",
+            f"Give a share between 0 and 1, 1 for all rows, or a number of rows below {rows}.",
         )
     return count
 
 
-def _summary(dropped: Mapping[str, int]) -> str:
-    return "; ".join(f"{count} rows {reason}" for reason, count in dropped.items()) or "there were none"
+def _summary(account: Account) -> str:
+    return "; ".join(f"{count} rows {reason}" for reason, count in account.totals()["dropped"].items()) or "there were none"

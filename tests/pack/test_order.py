@@ -71,7 +71,8 @@ def test_shards_are_all_rows_and_share_none(tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_first_shard_is_the_default_and_test_rows_are_in_every_one(tmp_path: Path) -> None:
-    named, unnamed = (pack(tmp_path / str(at), dataset_shard_num=2, **more) for at, more in enumerate(({"dataset_shard_idx": 0}, {})))
+    first: tuple[dict[str, Any], ...] = ({"dataset_shard_idx": 0}, {})
+    named, unnamed = (pack(tmp_path / str(at), dataset_shard_num=2, **more) for at, more in enumerate(first))
     assert named[0].row.tolist() == unnamed[0].row.tolist() and len(named[0].row) == 4
     second = pack(tmp_path / "2", dataset_shard_num=2, dataset_shard_idx=1)
     assert second[1].row.tolist() == named[1].row.tolist() == [7]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.artifact import open_artifact
 from pipeline.bins import Bins
 from pipeline.errors import RegrowError
-from pipeline.kept import KeptRows
+from pipeline.kept import EXACT, KeptRows
 from pipeline.tokens import TokenTable
 from stages.eval.rows import load_rows
 from stages.pack import STAGE
@@ -142,7 +142,8 @@ def test_raise_names_the_row_and_a_length_that_works(tmp_path: Path) -> None:
 
 def test_removed_and_short_rows_are_left_out(tmp_path: Path) -> None:
     publish_tokens(tmp_path / "data", [([3], [1]), ([3, 4], [1, 1]), ([3, 4], [1, 1])])
-    index = KeptRows(np.array([True, True, False]), np.array([-1, -1, 1]), [None, None, "exact duplicate"])
+    index = KeptRows.all_of(3)
+    index.remove(np.array([2]), EXACT, 1, 1.0)
     publish_artifact(tmp_path / "data", "dedupe", lambda folder: index.save(folder / "index.arrow"))
     run_stage(STAGE, tmp_path)
     assert Bins.load(tmp_path / "data/packed/train.arrow").row.tolist() == [1]
