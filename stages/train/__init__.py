@@ -2,8 +2,8 @@
 
 Reads data/base (weights), data/tokenizer (pad token; its files are passed on), data/tokens (memory-mapped) and data/packed
 (which spans of which rows share a sequence). Writes data/trained: a Hugging Face model folder or a PEFT adapter, the
-tokenizer, and ``log.csv``. Checkpoints go to the job's scratch folder; a run that was killed continues from the newest
-complete one and ends with the bytes it would have had without the kill.
+tokenizer, ``log.csv`` and, where held-out rows are measured, ``eval.csv``. Checkpoints go to the job's scratch folder; a run that
+was killed continues from the newest complete one and ends with the bytes it would have had without the kill.
 """
 
 from __future__ import annotations

@@ -6,31 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from pipeline.options.views import TrainOptions
+from stages.train.best import criterion_of
+from stages.train.compilation import compiles
 from stages.train.launch import Launch
 from stages.train.precision import Precision
 from stages.train.schedule import Schedule
 
 
 def training_arguments(
-    options: TrainOptions, schedule: Schedule, precision: Precision, launch: Launch, checkpoints: Path
+    options: TrainOptions,
+    schedule: Schedule,
+    precision: Precision,
+    launch: Launch,
+    checkpoints: Path,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **more: Any,
 ) -> TrainingArguments:
-    """Everything transformers is told. What regrow does itself is switched off: reports, bars, rotation of checkpoints."""
+    """Everything transformers is told. What regrow does itself is switched off: reports, bars, rotation of checkpoints.
+
+    ``kind``: the class that a trainer wants, with ``more`` settings of its own.
+    """
     cuda = torch.cuda.is_available()
-    arguments = TrainingArguments(
+    arguments = kind(
         output_dir=str(checkpoints),
         max_steps=schedule.steps,
         warmup_steps=schedule.warmup_steps,
-        save_strategy="steps",
-        save_steps=schedule.save_steps,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
+        # What is due after a step is decided by callbacks.FollowSchedule.
+        save_strategy="no",
+        save_only_model=options.save_only_model,
         use_cpu=not cuda,
         ddp_backend="gloo" if launch.world_size > 1 and not cuda else None,
         ddp_find_unused_parameters=False,
-        dataloader_pin_memory=cuda,
         # Every step is logged, so that a resumed run can put together the same windows of log.csv.
         logging_strategy="steps",
         logging_steps=1,
@@ -43,8 +53,13 @@ def training_arguments(
         log_level="error",
         log_level_replica="error",
         **_batches(options),
+        **loading(options, cuda),
+        **_evaluations(options, schedule),
         **_optimization(options),
+        **_numbers(options, precision),
+        **_compilation(options),
         **_activation_checkpointing(options),
+        **more,
     )
     if arguments.n_gpu > 1:
         # One process uses one GPU: nn.DataParallel would multiply the batch. More GPUs take a launcher such as torchrun.
@@ -60,19 +75,63 @@ def _batches(options: TrainOptions) -> dict[str, Any]:
     }
 
 
-def _optimization(options: TrainOptions) -> dict[str, Any]:
-    adam = {"adam_beta1": options.adam_beta1, "adam_beta2": options.adam_beta2, "adam_epsilon": options.adam_epsilon}
+def loading(options: TrainOptions, cuda: bool) -> dict[str, Any]:
+    """How batches are prepared; none of it changes them."""
+    copies = options.accelerator_config is not None and options.accelerator_config.non_blocking
     return {
-        "optim": options.optimizer,
+        "dataloader_num_workers": options.dataloader_num_workers,
+        # Page-locked memory is for copies to a GPU. Without one torch warns and does nothing.
+        "dataloader_pin_memory": cuda and options.dataloader_pin_memory is not False,
+        "dataloader_prefetch_factor": options.dataloader_prefetch_factor if options.dataloader_num_workers else None,
+        "dataloader_drop_last": options.dataloader_drop_last,
+        "accelerator_config": {"non_blocking": copies},
+    }
+
+
+def _evaluations(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
+    if schedule.evaluations.interval is None:
+        return {}
+    criterion = criterion_of(options)
+    return {
+        "eval_strategy": "steps",  # schedulers that follow the loss ask for one
+        "eval_steps": schedule.steps,
+        "eval_on_start": True,
+        "metric_for_best_model": criterion.metric,
+        "greater_is_better": criterion.greater,
+        "per_device_eval_batch_size": options.eval_batch_size or options.micro_batch_size,
+    }
+
+
+def _optimization(options: TrainOptions) -> dict[str, Any]:
+    """Optimizer and schedule are made by the trainer; their names matter where transformers goes by them."""
+    return {
+        "optim": options.optimizer if options.optimizer in list(OptimizerNames) else OptimizerNames.ADAMW_TORCH,
         "learning_rate": options.learning_rate,
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
-        "lr_scheduler_type": options.lr_scheduler,
-        **{name: value for name, value in adam.items() if value is not None},
+        "lr_scheduler_type": options.lr_scheduler if options.lr_scheduler in list(SchedulerType) else SchedulerType.CONSTANT,
+    }
+
+
+def _numbers(options: TrainOptions, precision: Precision) -> dict[str, Any]:
+    """Autocast. A model that is held in 16 bits needs none."""
+    return {"bf16": precision in ("bf16", "fp8"), "fp16": precision == "fp16", "tf32": options.tf32 if torch.cuda.is_available() else None}
+
+
+def _compilation(options: TrainOptions) -> dict[str, Any]:
+    """Nothing, unless asked for: naming a backend or a mode alone would make transformers compile."""
+    if not compiles(options):
+        return {}
+    return {
+        "torch_compile": True,
+        "torch_compile_backend": options.torch_compile_backend or "inductor",
+        "torch_compile_mode": options.torch_compile_mode,
     }
 
 
 def _activation_checkpointing(options: TrainOptions) -> dict[str, Any]:
+    if not options.gradient_checkpointing:
+        return {"activation_checkpointing": False}  # TRL's classes have it on by default
     # The reentrant kind needs inputs that require gradients, which a frozen base model under an adapter has not.
-    kwargs = {"use_reentrant": False} if options.gradient_checkpointing else None
-    return {"activation_checkpointing": options.gradient_checkpointing, "activation_checkpointing_kwargs": kwargs}
+    kwargs = {"use_reentrant": False} | (options.gradient_checkpointing_kwargs or {})
+    return {"activation_checkpointing": True, "activation_checkpointing_kwargs": kwargs}

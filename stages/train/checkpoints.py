@@ -9,17 +9,34 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.digest import canonical_json
 
 MARKER = "complete.json"
+ORIGIN = "origin.json"
 _PREFIX = "checkpoint-"
 
 
 def checkpoint_path(root: Path, step: int) -> Path:
     """Where transformers puts the checkpoint of a step."""
     return root / f"{_PREFIX}{step}"
+
+
+def write_origin(checkpoint: Path, origin: Mapping[str, Any]) -> None:
+    """Put into a checkpoint what it was made from; see :mod:`stages.train.origin`."""
+    (checkpoint / ORIGIN).write_text(canonical_json(dict(origin)), encoding="utf-8")
+
+
+def read_origin(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint was made from; empty for one that regrow did not write."""
+    try:
+        origin: dict[str, Any] = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return origin
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -33,22 +50,30 @@ def mark_complete(checkpoint: Path) -> None:
     _sync(checkpoint)
 
 
-def newest_complete(root: Path) -> Path | None:
-    """The complete checkpoint of the latest step, if there is one."""
-    return next((path for path in reversed(_by_step(root)) if _is_complete(path)), None)
+def newest_resumable(root: Path) -> Path | None:
+    """The complete checkpoint of the latest step that has an optimizer state, if there is one."""
+    return next((path for path in reversed(_by_step(root)) if is_complete(path) and read_origin(path).get("resumable")), None)
 
 
 def remove_incomplete(root: Path) -> None:
     """Delete what a kill in the middle of a save left behind."""
     for path in _by_step(root):
-        if not _is_complete(path):
+        if not is_complete(path):
             shutil.rmtree(path)
 
 
-def keep_newest(root: Path, count: int) -> None:
-    """Delete all but the latest ``count`` checkpoints. Call it when the newest is complete, so that one always is."""
+def keep_newest(root: Path, count: int, best: int | None = None) -> None:
+    """Delete all but the latest ``count`` checkpoints and that of step ``best``. Call it when the newest is complete."""
     for path in _by_step(root)[:-count]:
-        shutil.rmtree(path)
+        if step_of(path) != best:
+            shutil.rmtree(path)
+
+
+def remove_after(root: Path, step: int) -> None:
+    """Delete checkpoints of later steps: a run that starts again from ``step`` writes them anew."""
+    for path in _by_step(root):
+        if step_of(path) > step:
+            shutil.rmtree(path)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -60,7 +85,8 @@ def _by_step(root: Path) -> list[Path]:
     return sorted((path for path in root.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()), key=step_of)
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint has its marker and is as the marker says."""
     try:
         listed = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.bins import Bins
+from pipeline.order import BinOrder
 from pipeline.tokens import TokenTable
-from stages.train.data import epoch_order
 from stages.train.schedule import Schedule
 
 
@@ -29,40 +29,51 @@ class BinCounts:
 
 
 def count_bins(bins: Bins, tokens: TokenTable) -> BinCounts:
-    """Read every span once."""
-    trained = np.zeros(len(bins.row), np.int64)
-    largest = 0
-    for number, (row, start, length) in enumerate(zip(bins.row.tolist(), bins.start.tolist(), bins.length.tolist(), strict=True)):
-        trained[number] = np.count_nonzero(tokens.mask(row)[start + 1 : start + length])
-        largest = max(largest, int(tokens.ids(row)[start : start + length].max(initial=0)))
-    return BinCounts(_per_bin(bins, bins.length), _per_bin(bins, trained), int(bins.length.max(initial=0)), largest)
+    """Read the token files once. The first token of a span is no label, see :class:`stages.train.data.BinDataset`.
 
-
-def _per_bin(bins: Bins, per_span: np.ndarray) -> np.ndarray:
-    sums: np.ndarray = np.concatenate([np.zeros(1, np.int64), np.cumsum(per_span, dtype=np.int64)])
-    return np.diff(sums[bins.offsets])
+    Where rows have two answers, both count, each with the prompt.
+    """
+    longest, largest = int(bins.length.max(initial=0)), int(tokens.largest_id[bins.row].max(initial=0))
+    trained = tokens.count_trained(bins.row, bins.start + 1, bins.length - 1)
+    if not tokens.paired:
+        return BinCounts(bins.tokens_per_bin(), bins.sums(trained), longest, largest)
+    trained = trained + tokens.count_trained(bins.row, bins.start + 1, bins.length - 1, rejected=True)
+    both = np.minimum(tokens.lengths[bins.row], bins.length) + np.minimum(tokens.rejected_lengths[bins.row], bins.length)
+    return BinCounts(bins.sums(both), bins.sums(trained), longest, largest)
 
 
 class SeenTokens:
-    """Tokens and trained tokens that all processes together have seen after a number of steps."""
+    """Tokens and trained tokens that all processes together have seen after a number of steps of ``order``."""
 
-    def __init__(self, counts: BinCounts, schedule: Schedule, seed: int | None) -> None:
-        self._schedule = schedule
-        self._totals = (int(counts.tokens.sum()), int(counts.trained.sum()))
+    def __init__(self, counts: BinCounts, schedule: Schedule, order: BinOrder) -> None:
+        self._counts, self._schedule, self.order = counts, schedule, order
+        self._every = int(counts.tokens.sum()), int(counts.trained.sum())
+        self._known = [(0, 0)]
+        self._sums = lru_cache(maxsize=1)(self._sums_of)
 
-        @lru_cache(maxsize=1)
-        def sums(epoch: int) -> tuple[np.ndarray, np.ndarray]:
-            order = epoch_order(seed, epoch, len(counts.tokens))
-            return np.cumsum(counts.tokens[order]), np.cumsum(counts.trained[order])
+    def _sums_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        numbers = self.order.of_epoch(epoch)
+        return np.cumsum(self._counts.tokens[numbers]), np.cumsum(self._counts.trained[numbers])
 
-        self._sums = sums
+    def _before(self, epoch: int) -> tuple[int, int]:
+        """The totals of all epochs before; where epochs leave out bins, each has one of its own."""
+        if len(self.order) == len(self._counts.tokens):
+            return epoch * self._every[0], epoch * self._every[1]
+        while len(self._known) <= epoch:
+            tokens, trained = self._sums_of(len(self._known) - 1)
+            self._known.append((self._known[-1][0] + int(tokens[-1]), self._known[-1][1] + int(trained[-1])))
+        return self._known[epoch]
+
+    def of(self, step: int) -> int:
+        """Tokens that the optimizer step ``step`` (from 1) saw."""
+        return self.after(step)[0] - self.after(step - 1)[0]
 
     def after(self, step: int) -> tuple[int, int]:
         """(tokens, trained tokens) after ``step`` optimizer steps, counting every pass over a token."""
         epoch, steps = divmod(step, self._schedule.steps_per_epoch)
-        whole = (epoch * self._totals[0], epoch * self._totals[1])
+        whole = self._before(epoch)
         if steps == 0:
             return whole
         tokens, trained = self._sums(epoch)
-        last = min(steps * self._schedule.bins_per_step, len(tokens)) - 1
+        last = min(self._schedule.bins_after(steps), len(tokens)) - 1
         return whole[0] + int(tokens[last]), whole[1] + int(trained[last])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from pipeline.bins import Bins
+from pipeline.order import BinOrder
 from pipeline.tokens import TokenTable
+from stages.train.masks import attention_mask
 
 IGNORED = -100
 """A label that is not trained (PyTorch's ``ignore_index``)."""
@@ -22,11 +24,12 @@ EMPTY_BIN = -1
 
 
 class Example(TypedDict):
-    """One bin, three int64 arrays ``[tokens]``."""
+    """One bin, three int64 arrays ``[tokens]``; where positions skip, also the tokens of each span, int32 ``[spans]``."""
 
     input_ids: np.ndarray
     labels: np.ndarray
     position_ids: np.ndarray
+    seq_lengths: NotRequired[np.ndarray]
 
 
 class BinDataset(Dataset[Example]):
@@ -45,14 +48,17 @@ class BinDataset(Dataset[Example]):
         if number == EMPTY_BIN:
             return {"input_ids": np.array([self._pad]), "labels": np.array([IGNORED]), "position_ids": np.array([0])}
         parts = [self._span(row, slice(start, start + length)) for row, start, length in self._bins.spans(number)]
-        ids, labels, positions = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return {"input_ids": ids, "labels": labels, "position_ids": positions}
+        ids, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        example: Example = {"input_ids": ids, "labels": labels, "position_ids": self._bins.position_ids(number)}
+        if self._bins.skips is not None:
+            example["seq_lengths"] = self._bins.seq_lengths(number)
+        return example
 
-    def _span(self, row: int, span: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _span(self, row: int, span: slice) -> tuple[np.ndarray, np.ndarray]:
         ids = self._tokens.ids(row)[span].astype(np.int64)
         labels = np.where(self._tokens.mask(row)[span] != 0, ids, IGNORED)
         labels[:1] = IGNORED
-        return ids, labels, np.arange(len(ids))
+        return ids, labels
 
 
 @dataclass(frozen=True)
@@ -71,25 +77,55 @@ class Collator:
     """Examples to a batch ``[examples, length]``, with no attention mask: the restarting position ids are the mask.
 
     transformers builds block-diagonal attention from position ids only where no attention mask is given and no cache is
-    used. Padding has label -100 and position 0, so that every pad is a document of its own.
+    used. Padding has label -100 and position 0, so that every pad is a document of its own. Where positions skip inside
+    spans they say nothing of borders, and the mask is given (:func:`stages.train.masks.attention_mask`).
+
+    ``joined``: all examples one after the other in one row, ``[1, length]``, instead of a row each.
     """
 
-    def __init__(self, pad_token_id: int, *, select_logits: bool, padding: Padding = Padding()) -> None:
+    def __init__(self, pad_token_id: int, *, select_logits: bool, padding: Padding = Padding(), joined: bool = False) -> None:
         self._pad, self._select_logits, self._padding = pad_token_id, select_logits, padding
+        self.joined = joined
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        length = self._padding.length(max(len(example["input_ids"]) for example in examples))
+        rows = [_join(examples)] if self.joined else examples
+        length = self._padding.length(max(len(row["input_ids"]) for row in rows))
         batch = {
-            "input_ids": _stack([example["input_ids"] for example in examples], length, self._pad),
-            "labels": _stack([example["labels"] for example in examples], length, IGNORED),
-            "position_ids": _stack([example["position_ids"] for example in examples], length, 0),
+            "input_ids": stack([row["input_ids"] for row in rows], length, self._pad),
+            "labels": stack([row["labels"] for row in rows], length, IGNORED),
+            "position_ids": stack([row["position_ids"] for row in rows], length, 0),
         }
+        if any("seq_lengths" in row for row in rows):
+            batch["attention_mask"] = attention_mask([_seq_lengths(row) for row in rows], length)
         if self._select_logits:
             batch["logits_to_keep"] = next_labels(batch["labels"]) != IGNORED
         return batch
 
 
-def _stack(arrays: Sequence[np.ndarray], length: int, filling: int) -> torch.Tensor:
+def single_bins(dataset: BinDataset) -> Iterator[dict[str, torch.Tensor]]:
+    """One bin after the other, in the order of the plan, each a batch ``[1, tokens]`` without padding."""
+    collate = Collator(0, select_logits=False)
+    yield from (collate([dataset[number]]) for number in range(len(dataset)))
+
+
+def _join(examples: Sequence[Example]) -> Example:
+    joined: Example = {
+        "input_ids": np.concatenate([example["input_ids"] for example in examples]),
+        "labels": np.concatenate([example["labels"] for example in examples]),
+        "position_ids": np.concatenate([example["position_ids"] for example in examples]),
+    }
+    if any("seq_lengths" in example for example in examples):
+        joined["seq_lengths"] = np.concatenate([_seq_lengths(example) for example in examples])
+    return joined
+
+
+def _seq_lengths(example: Example) -> np.ndarray:
+    """An empty bin is one document."""
+    return example["seq_lengths"] if "seq_lengths" in example else np.array([len(example["input_ids"])])
+
+
+def stack(arrays: Sequence[np.ndarray], length: int, filling: int) -> torch.Tensor:
+    """int64 ``[arrays, length]``, filled up on the right."""
     stacked = np.full((len(arrays), length), filling, np.int64)
     for line, array in zip(stacked, arrays, strict=True):
         line[: len(array)] = array
@@ -101,26 +137,16 @@ def next_labels(labels: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
-def epoch_order(seed: int | None, epoch: int, bins: int) -> np.ndarray:
-    """Numbers of all bins in the order of an epoch, int64 ``[bins]``: a pure function, so a resumed run needs no state.
-
-    Without a seed every epoch has the order of the plan.
-    """
-    if seed is None:
-        return np.arange(bins)
-    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(bins)
-
-
 class EpochOrder(Sampler[int]):
     """The order of the epoch that ``epoch`` names, filled up with empty bins to a multiple of ``multiple``."""
 
-    def __init__(self, seed: int | None, bins: int, multiple: int) -> None:
-        self._seed, self._bins, self._multiple = seed, bins, multiple
+    def __init__(self, order: BinOrder, multiple: int) -> None:
+        self._order, self._multiple = order, multiple
         self.epoch = 0
 
     def __len__(self) -> int:
-        return math.ceil(self._bins / self._multiple) * self._multiple
+        return math.ceil(len(self._order) / self._multiple) * self._multiple
 
     def __iter__(self) -> Iterator[int]:
-        yield from epoch_order(self._seed, self.epoch, self._bins).tolist()
-        yield from [EMPTY_BIN] * (len(self) - self._bins)
+        yield from self._order.of_epoch(self.epoch).tolist()
+        yield from [EMPTY_BIN] * (len(self) - len(self._order))

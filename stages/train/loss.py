@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from pipeline.errors import RegrowError
+from pipeline.options.views import TrainOptions
 from stages.train.data import IGNORED, next_labels
+from stages.train.precision import as_in_training
 
 
 def selects_logits(model: Any) -> bool:
@@ -35,3 +40,74 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Ten
     logits = outputs.logits if outputs.logits.ndim == 2 else outputs.logits[trained]
     loss = functional.cross_entropy(logits.float(), targets[trained], reduction="sum")
     return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
+
+
+Loss = Callable[[Any, torch.Tensor, torch.Tensor | int], torch.Tensor]
+
+
+def choose_loss(model: Any, options: TrainOptions) -> Loss:
+    """`token_loss`, over all logits or in pieces."""
+    if not options.chunked_cross_entropy:
+        return token_loss
+    with as_in_training(options, model.device):
+        return LossInPieces(model, options.chunked_cross_entropy_num_chunks)
+
+
+class LossInPieces:
+    """`token_loss` over pieces of the trained tokens: only the logits of one piece exist at a time, and again for its gradient.
+
+    While the model is trained its output head hands on the hidden states, and the loss calls the head for piece after piece.
+    The head's forward is replaced for that: a hook of torch's could not keep it from computing.
+
+    Raises:
+        RegrowError: the model does more to its logits than its head does.
+    """
+
+    def __init__(self, model: Any, pieces: int) -> None:
+        self._head, self._pieces, self._skipped = model.get_output_embeddings(), pieces, False
+        self._compute: Callable[[torch.Tensor], torch.Tensor] = self._head.forward
+        self._head.forward = self._forward
+        self._check(model)
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
+        """See :func:`token_loss`; ``logits`` of a model in training are hidden states ``[…, width]``."""
+        if not self._skips():
+            return token_loss(outputs, labels, num_items_in_batch)
+        targets = next_labels(labels)
+        trained = targets != IGNORED
+        hidden = outputs.logits if outputs.logits.ndim == 2 else outputs.logits[trained]
+        loss = torch.zeros((), device=hidden.device)
+        for part, wanted in zip(hidden.chunk(self._pieces), targets[trained].chunk(self._pieces), strict=True):
+            loss = loss + checkpoint(self._piece, part, wanted, use_reentrant=False)
+        return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
+
+    def _piece(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None):
+            logits = self._compute(hidden)
+        return functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+    def _skips(self) -> bool:
+        return self._skipped or (self._head.training and torch.is_grad_enabled())
+
+    def _forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if not self._skips():
+            return self._compute(hidden)
+        # The loss is computed outside of the model, where autocast is over.
+        kind = hidden.device.type
+        self._autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        return hidden
+
+    @torch.no_grad()
+    def _check(self, model: Any) -> None:
+        ids = torch.arange(1, 4, device=model.device)[None]  # a padding token's embedding may be zeros, which tell nothing
+        was_training = model.training
+        expected = model.eval()(input_ids=ids, use_cache=False).logits
+        self._skipped = True
+        found = self._compute(model(input_ids=ids, use_cache=False).logits)
+        self._skipped = False
+        model.train(was_training)
+        if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
+            raise RegrowError(
+                f"chunked_cross_entropy: {type(model).__name__} does more to its logits than its output head.",
+                "Set chunked_cross_entropy: false; gradient_checkpointing and a smaller micro_batch_size save memory too.",
+            )

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pipeline.options.views import TrainOptions
+from pipeline.steps import Steps, count_steps
+from stages.train.cadence import Cadence, evaluation_cadence, save_cadence
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Steps):
     """All in optimizer steps, except ``bins_per_step`` (bins of the whole global batch)."""
 
-    bins_per_step: int
-    steps_per_epoch: int
-    steps: int
     logging_steps: int
-    save_steps: int
     warmup_steps: int
+    saves: Cadence
+    evaluations: Cadence
+    saves_best: bool
 
-    @property
-    def epochs(self) -> float:
-        """Passes over the data that ``steps`` make."""
-        return self.steps / self.steps_per_epoch
+    def keeps(self, step: int) -> bool:
+        """Whether a checkpoint of ``step`` may be the best one: those on request may not, so that a stop changes nothing."""
+        return self.saves.due(step) or self.saves_best
 
 
 def plan_schedule(options: TrainOptions, bins: int, world_size: int) -> Schedule:
-    """Count the steps of a run over ``bins`` bins on ``world_size`` processes.
-
-    The last step of an epoch takes what is left: no bin is dropped and none is seen twice in an epoch.
-    """
-    micro_batches = math.ceil(bins / (options.micro_batch_size * world_size))
-    steps_per_epoch = math.ceil(micro_batches / options.gradient_accumulation_steps)
-    steps = options.max_steps or math.ceil(options.num_epochs * steps_per_epoch)
+    """The steps of a run over ``bins`` bins on ``world_size`` processes; see :func:`pipeline.steps.count_steps`."""
+    counted = count_steps(options, bins, world_size, drop_last=options.dataloader_drop_last)
     return Schedule(
-        bins_per_step=options.micro_batch_size * world_size * options.gradient_accumulation_steps,
-        steps_per_epoch=steps_per_epoch,
-        steps=steps,
-        logging_steps=options.logging_steps or max(1, min(int(0.005 * steps), 10)),
-        save_steps=options.save_steps or steps_per_epoch,
-        warmup_steps=_warmup_steps(options, steps),
+        **asdict(counted),
+        logging_steps=options.logging_steps or max(1, min(int(0.005 * counted.steps), 10)),
+        warmup_steps=_warmup_steps(options, counted.steps),
+        saves=save_cadence(options, counted),
+        evaluations=evaluation_cadence(options, counted),
+        saves_best=options.save_strategy == "best",
     )
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import AutoTokenizer, TrainingArguments
+import torch
 
-from pipeline.errors import Interrupted
+from pipeline.errors import RegrowError
+from pipeline.generation import generates
 from pipeline.options.views import TrainOptions
 from pipeline.progress import Progress
 from pipeline.stage import Job, Metrics
-from stages.train.arguments import training_arguments
-from stages.train.callbacks import CompleteCheckpoints, SetEpoch, ShowProgress, StopOnRequest
-from stages.train.checkpoints import newest_complete, remove_incomplete, step_of
+from stages.train.batches import OutOfMemory, halved, out_of_memory, settle_batches
+from stages.train.best import History, criterion_of
+from stages.train.building import build_trainer, order_of
+from stages.train.card import CARD, model_card
+from stages.train.checkpoints import read_origin, remove_incomplete
 from stages.train.corpus import Corpus, open_corpus
 from stages.train.counts import SeenTokens
-from stages.train.data import BinDataset, EpochOrder, Padding
-from stages.train.isolation import check_isolation
-from stages.train.launch import Silence, find_launch
-from stages.train.log import log_lines, write_log
-from stages.train.model import build_model
-from stages.train.output import copy_tokenizer, write_adapter, write_full
-from stages.train.precision import choose_precision
+from stages.train.launch import Launch, Silence, find_launch
+from stages.train.log import columns_of, evaluation_lines, log_lines, write_log
+from stages.train.milestones import Keeping
+from stages.train.online.counts import SeenAnswers
+from stages.train.origin import choose_start, forget_later, origin_of
+from stages.train.output import copy_tokenizer, kind_of, write_model
+from stages.train.precision import Precision, choose_precision
+from stages.train.running import Course, run
 from stages.train.schedule import Schedule, plan_schedule
-from stages.train.stopping import watch_signals
-from stages.train.trainer import BinTrainer
+from stages.train.trainer import Steps
 
 
 def train(job: Job[TrainOptions]) -> Metrics:
@@ -39,30 +43,103 @@ def train(job: Job[TrainOptions]) -> Metrics:
     launch = find_launch()
     progress = job.progress if launch.leads else Silence()
     corpus = open_corpus(job.inputs)
-    schedule = plan_schedule(job.options, len(corpus.bins), launch.world_size)
-    seen = SeenTokens(corpus.counts, schedule, _shuffling_seed(job.options))
     precision = choose_precision(job.options, progress.say)
-    arguments = training_arguments(job.options, schedule, precision, launch, job.scratch / "checkpoints")
-    trainer = _build_trainer(job, corpus, schedule, arguments, progress)
-    _run(trainer, job.options, seen, progress)
-    lines = log_lines(trainer.state.log_history, schedule.logging_steps, seen)
-    tokens, trained_tokens = seen.after(schedule.steps)
-    metrics: Metrics = {
-        "kind": "adapter" if job.options.adapter else "full",
-        "steps": schedule.steps,
-        "epochs": round(schedule.epochs, 6),
-        "tokens": tokens,
-        "trained_tokens": trained_tokens,
-        "loss": round(lines[-1]["loss"], 6),
-        "precision": precision,
-    }
+    start, found = _start(job, launch, precision)
+    settled = replace(job, options=settle_batches(job.options, launch.world_size, found))
+    while True:
+        try:
+            return _attempt(settled, job, corpus, precision, launch, start, progress)
+        except OutOfMemory as error:
+            if not job.options.auto_find_batch_size or settled.options.micro_batch_size == 1:
+                raise
+            settled, start = replace(settled, options=halved(settled.options)), None
+            progress.say(f"{error.message} Starting again with micro_batch_size {settled.options.micro_batch_size}.")
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _start(job: Job[TrainOptions], launch: Launch, precision: Precision) -> tuple[Path | None, int | None]:
+    """The checkpoint to go on from, and the micro batch that its run had found to fit."""
+    checkpoints = job.scratch / "checkpoints"
+    start = choose_start(job.options, checkpoints, origin_of(job, launch.world_size, precision))
     if launch.leads:
-        _write(job, trainer.model, lines, metrics)
+        remove_incomplete(checkpoints)
+    return start, None if start is None else int(read_origin(start)["micro_batch_size"])
+
+
+def _attempt(
+    job: Job[TrainOptions],
+    asked: Job[TrainOptions],
+    corpus: Corpus,
+    precision: Precision,
+    launch: Launch,
+    start: Path | None,
+    progress: Progress,
+) -> Metrics:
+    """One run with settled batches. ``asked`` has the options as the file has them: they are what a checkpoint is known by."""
+    schedule = plan_schedule(job.options, len(corpus.bins), launch.world_size)
+    _require_held_out(job.options, schedule, corpus)
+    course = Course(
+        schedule, SeenTokens(corpus.counts, schedule, order_of(job.options, corpus, launch.world_size)), criterion_of(job.options)
+    )
+    checkpoints = job.scratch / "checkpoints"
+    if launch.leads:
+        forget_later(checkpoints, start)
+    try:
+        trainer = build_trainer(job, corpus, schedule, precision, launch, checkpoints, progress)
+        if generates(job.options):
+            course = replace(course, seen=SeenAnswers(trainer, course.seen.order))
+        best = course.criterion if job.options.load_best_model_at_end else None
+        origin = origin_of(asked, launch.world_size, precision)
+        trainer.keeping = Keeping(origin, job.options.save_total_limit, best, schedule)
+        run(trainer, job, course, start, progress)
+    except RuntimeError as error:
+        if (short := out_of_memory(error, job.options)) is None:
+            raise
+        raise short from None
+    history, metrics = trainer.state.log_history, _metrics(job.options, trainer, course, precision)
+    if launch.leads:
+        _write(job, trainer.model, history, course, metrics)
+        trainer.publish(job.outputs["trained"].path)
     _end(trainer)
     return metrics
 
 
-def _end(trainer: BinTrainer) -> None:
+def _require_held_out(options: TrainOptions, schedule: Schedule, corpus: Corpus) -> None:
+    if schedule.evaluations.interval is not None and not corpus.held_out_trained:
+        key = next(name for name in ("eval_steps", "evals_per_epoch", "eval_strategy") if getattr(options, name))
+        raise RegrowError(
+            f"{key}: {getattr(options, key)}, and data/packed/eval.arrow holds no token to measure.",
+            f"Raise val_set_size or add test_datasets, or remove {key}.",
+        )
+
+
+def _metrics(options: TrainOptions, trainer: Steps, course: Course, precision: Precision) -> Metrics:
+    step, history = trainer.state.global_step, trainer.state.log_history
+    lines = log_lines(history, course.schedule.logging_steps, course.seen)
+    tokens, trained_tokens = course.seen.after(step)
+    metrics: Metrics = {
+        "kind": kind_of(options),
+        "steps": step,
+        "epochs": round(step / course.schedule.steps_per_epoch, 6),
+        "tokens": tokens,
+        "trained_tokens": trained_tokens,
+        "loss": round(lines[-1]["loss"], 6) + 0.0,  # no negative zero
+        "precision": precision,
+    }
+    columns = columns_of(options)
+    evaluations = evaluation_lines(history, columns.evaluated)
+    if evaluations:
+        best = course.criterion.best(history, course.schedule.keeps) if options.load_best_model_at_end else None
+        given = next((line for line in evaluations if line["step"] == best), evaluations[-1])
+        metrics |= {"evaluations": len(evaluations), columns.main: round(given[columns.main], 6)}
+        metrics |= {} if best is None else {"best_step": best}
+    if options.auto_find_batch_size:
+        metrics["micro_batch_size"] = options.micro_batch_size
+    return metrics
+
+
+def _end(trainer: Steps) -> None:
     """Leave the process group, the wrapped model first.
 
     torch 2.13 can wait for itself for ever otherwise: the wrapper's destructor would be the one to end the group, holding
@@ -75,75 +152,17 @@ def _end(trainer: BinTrainer) -> None:
     trainer.accelerator.end_training()
 
 
-def _build_trainer(
-    job: Job[TrainOptions], corpus: Corpus, schedule: Schedule, arguments: TrainingArguments, progress: Progress
-) -> BinTrainer:
-    pad = _pad_token_id(job.inputs["tokenizer"].path)
-    model = build_model(job.inputs["base"].path, job.options, corpus.counts.largest_id, job.inputs["tokenizer"].content)
-    _mention_long_spans(model, corpus, progress)
-    order = EpochOrder(_shuffling_seed(job.options), len(corpus.bins), _multiple(arguments))
-    trainer = BinTrainer(model, arguments, BinDataset(corpus.bins, corpus.tokens, pad), order, pad, _padding(job))
-    trainer.add_callback(SetEpoch(order, schedule.steps_per_epoch))
-    # After the Trainer exists: it is what switches the cache off, and a cache would let rows see each other.
-    check_isolation(trainer.model, corpus.bins, corpus.tokens)
-    return trainer
-
-
-def _padding(job: Job[TrainOptions]) -> Padding:
-    least = int(job.inputs["packed"].content["sequence_len"]) if job.options.pad_to_sequence_len else 1
-    return Padding(least, job.options.pad_to_multiple_of or 1)
-
-
-def _multiple(arguments: TrainingArguments) -> int:
-    """Several processes need equally many micro-batches; alone, the last one may be smaller."""
-    return arguments.world_size * arguments.per_device_train_batch_size if arguments.world_size > 1 else 1
-
-
-def _pad_token_id(folder: Path) -> int:
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # never trained nor attended to, so any id would do
-    return int(next(token for token in candidates if token is not None))
-
-
-def _shuffling_seed(options: TrainOptions) -> int | None:
-    """What shuffles bins from epoch to epoch; ``None`` keeps them in the order of the plan."""
-    return None if options.curriculum_sampling else options.seed
-
-
-def _mention_long_spans(model: Any, corpus: Corpus, progress: Progress) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and corpus.counts.longest_span > limit:
-        progress.say(
-            f"Rows are up to {corpus.counts.longest_span} tokens long, and base_model was made for {limit}: "
-            f"expect poor results beyond that, or set sequence_len: {limit}."
-        )
-
-
-def _run(trainer: BinTrainer, options: TrainOptions, seen: SeenTokens, progress: Progress) -> None:
-    checkpoints = Path(str(trainer.args.output_dir))
-    if trainer.args.should_save:
-        remove_incomplete(checkpoints)
-    newest = newest_complete(checkpoints)
-    if newest is not None:
-        progress.say(f"Continuing from the checkpoint of step {step_of(newest)} of {trainer.args.max_steps}.")
-    with progress.task("train", total=trainer.args.max_steps, unit="steps") as task, watch_signals() as request:
-        stop = StopOnRequest(request)
-        for callback in (ShowProgress(task, seen), CompleteCheckpoints(checkpoints, options.save_total_limit), stop):
-            trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    if stop.stopped:
-        raise Interrupted(
-            f"Training was asked to stop; it saved a checkpoint after step {trainer.state.global_step} of {trainer.args.max_steps}.",
-            "Run the same command again to continue from there.",
-        )
-
-
-def _write(job: Job[TrainOptions], model: Any, lines: list[dict[str, int | float]], metrics: Metrics) -> None:
+def _write(job: Job[TrainOptions], model: Any, history: History, course: Course, metrics: Metrics) -> None:
+    schedule = course.schedule
     trained = job.outputs["trained"]
-    if job.options.adapter:
-        write_adapter(model, trained.path)
-    else:
-        write_full(model, job.inputs["base"].path, trained.path)
+    write_model(model, job.options, job.inputs["base"].path, trained.path)
     copy_tokenizer(job.inputs["tokenizer"].path, trained.path)
-    write_log(trained.path / "log.csv", lines)
-    trained.describe(**metrics)
+    columns = columns_of(job.options)
+    write_log(trained.path / "log.csv", log_lines(history, schedule.logging_steps, course.seen), columns.logged)
+    if schedule.evaluations.interval is not None:
+        write_log(trained.path / "eval.csv", evaluation_lines(history, columns.evaluated), columns.evaluated)
+    (trained.path / CARD).write_text(model_card(job.options, job.inputs, metrics), encoding="utf-8")
+    # With these, `regrow trace` computes which steps saw a row.
+    order = course.seen.order.facts() | {"bins_per_step": schedule.bins_per_step, "steps_per_epoch": schedule.steps_per_epoch}
+    order |= {"updates": schedule.updates} if schedule.updates > 1 else {}
+    trained.describe(**metrics, order=order)

@@ -1,10 +1,10 @@
-"""A polite stop: SIGTERM or SIGINT ends training at the next step, with a complete checkpoint."""
+"""Signals to a run: SIGTERM or SIGINT ends it at the next step with a complete checkpoint, SIGUSR1 only writes one."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -12,35 +12,53 @@ from typing import Any
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class StopRequest:
-    """Whether a stop was asked for, and by which signal."""
+class Requests:
+    """What was asked for since the last step.
 
-    received: signal.Signals | None = None
+    Attributes:
+        stop: the signal that asks for the end of the run.
+    """
+
+    stop: signal.Signals | None = None
+    _save = False
+
+    def ask_for_checkpoint(self) -> None:
+        """A checkpoint after this step."""
+        self._save = True
+
+    def take_save(self) -> bool:
+        """Whether a checkpoint was asked for, once."""
+        asked, self._save = self._save, False
+        return asked
 
 
 @contextmanager
-def watch_signals() -> Iterator[StopRequest]:
+def watch_signals(*, checkpoints: bool = False) -> Iterator[Requests]:
     """Turn the first SIGTERM or SIGINT into a request; the second acts as if nobody watched.
 
+    With ``checkpoints`` every SIGUSR1 asks for a checkpoint; without, it does what it does to any process.
     Python delivers signals to the main thread only; from another one nothing is watched.
     """
-    request = StopRequest()
+    requests = Requests()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield requests
         return
-    previous: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    watched = (*_SIGNALS, signal.SIGUSR1) if checkpoints else _SIGNALS
+    previous: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in watched}
 
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def restore(numbers: Iterable[signal.Signals]) -> None:
+        for number in numbers:
+            signal.signal(number, previous[number])
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        request.received = signal.Signals(number)
-        restore()
+        requests.stop = signal.Signals(number)
+        restore(_SIGNALS)
 
     for number in _SIGNALS:
         signal.signal(number, remember)
+    if checkpoints:
+        signal.signal(signal.SIGUSR1, lambda *_: requests.ask_for_checkpoint())
     try:
-        yield request
+        yield requests
     finally:
-        restore()
+        restore(watched)

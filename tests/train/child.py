@@ -36,7 +36,8 @@ def train_together(workspace: Path, options: dict[str, Any]) -> None:
     draft.path.mkdir()
     inputs = {name: open_artifact(data / name) for name in STAGE.reads}
     view = STAGE.options.model_validate(RecipeOptions.model_validate(MINIMAL | options).model_dump())
-    job: Job[Any] = Job(view, inputs, {"trained": draft}, workspace / "scratch", workspace, "test", "test", workspace / "cache", Heard())
+    drafts, scratch, cache, records = {"trained": draft}, workspace / "scratch", workspace / "cache", data / "metrics" / "train"
+    job: Job[Any] = Job(view, inputs, drafts, scratch, workspace, "test", "test", cache, records, Heard())
     (workspace / f"metrics-{rank}.json").write_text(json.dumps(STAGE.run(job)), encoding="utf-8")
 
 

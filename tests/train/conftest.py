@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.workspace import pairs
+from tests.train.workspace import evaluated, pairs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,6 +21,19 @@ def _few_objects_to_collect() -> None:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The usual workspace, made once; tests that write take a copy."""
     return pairs(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with rows to evaluate on, made once; tests that write take a copy."""
+    return evaluated(tmp_path_factory.mktemp("held_out"))
+
+
+@pytest.fixture
+def measured(held_out: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace with rows to evaluate on."""
+    shutil.copytree(held_out / "data", tmp_path / "measured" / "data")
+    return tmp_path / "measured"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline.errors import RegrowError
 from tests.tiny import publish_artifact, save_model, save_tokenizer
@@ -32,8 +33,6 @@ def tokenizer_with(workspace: Path, *new: str, pad: str = "<|endoftext|>") -> No
 
 
 def embedding_of(folder: Path) -> torch.Tensor:
-    from safetensors.torch import load_file
-
     return load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
 
 
@@ -71,13 +70,27 @@ def test_embeddings_shrink_only_when_asked_to(workspace: Path) -> None:
     assert rows_after(workspace, shrink_embeddings=True)[0] == 259
 
 
-def test_an_adapter_cannot_have_new_tokens(workspace: Path) -> None:
+def test_an_adapter_must_train_new_tokens(workspace: Path) -> None:
     tokenizer_with(workspace, "<a>", "<b>", "<p>", pad="<p>")
-    with pytest.raises(RegrowError, match=r"new tokens \(<a>, <b>\).*\n.*added_tokens_overrides"):
-        train(workspace, LORA | {"max_steps": 1})
+    tied = r"new tokens \(<a>, <b>\), whose rows in embed_tokens and lm_head.*\n.*\[embed_tokens, lm_head\].*: \[259, 260\].*overrides"
+    for trained in ({}, {"lora_modules_to_save": ["norm"]}, {"peft_trainable_token_indices": [259]}):
+        with pytest.raises(RegrowError, match=tied):
+            train(workspace, LORA | {"max_steps": 1} | trained)
 
 
-def test_an_adapter_cannot_have_a_new_row_for_padding(workspace: Path) -> None:
+def test_an_adapter_must_train_new_tokens_at_both_ends(workspace: Path) -> None:
+    publish_artifact(workspace / "data", "base", lambda folder: save_model(folder, tie_word_embeddings=False))
+    tokenizer_with(workspace, "<a>", "<b>")
+    for trained in ({"lora_modules_to_save": ["embed_tokens"]}, {"peft_trainable_token_indices": [259, 260]}):
+        with pytest.raises(RegrowError, match=r"rows in lm_head an.*\n.*\{embed_tokens: \[259, 260\], lm_head: \[259, 260\]\}"):
+            train(workspace, LORA | {"max_steps": 1} | trained)
+    train(workspace, LORA | {"max_steps": 1, "peft_trainable_token_indices": {"embed_tokens": [259, 260], "lm_head": [259, 260]}})
+
+
+def test_a_new_row_for_padding_goes_into_the_adapter(workspace: Path) -> None:
+    """Nothing trains it, but the model that was trained has it."""
     tokenizer_with(workspace, "<p>", pad="<p>")
-    with pytest.raises(RegrowError, match=r"padding token '<p>' needs a row.*\n.*special_tokens\.pad_token"):
-        train(workspace, LORA | {"max_steps": 1})
+    trained, _ = train(workspace, LORA | {"max_steps": 1})
+    tensors = load_file(trained.path / "adapter_model.safetensors")
+    ends = {name: tensor for name, tensor in tensors.items() if "lora_" not in name}
+    assert [len(tensor) for tensor in ends.values()] == [260, 260]

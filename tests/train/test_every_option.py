@@ -13,7 +13,7 @@ from pipeline.options.views import TrainOptions
 
 def shown() -> Iterator[str]:
     """Names in ``@pytest.mark.shows("name", ...)`` of this folder."""
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.shows":
                 yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))

@@ -16,9 +16,10 @@ from pipeline.bins import Bins
 from pipeline.errors import Interrupted
 from pipeline.models import load_causal_lm
 from pipeline.options.views import TrainOptions
+from pipeline.order import BinOrder, epoch_order
 from pipeline.tokens import TokenTable
 from stages.train.counts import BinCounts, SeenTokens
-from stages.train.data import EMPTY_BIN, EpochOrder, epoch_order
+from stages.train.data import EMPTY_BIN, EpochOrder
 from stages.train.schedule import plan_schedule
 from tests.train.workspace import SignalAt, read_log, train
 
@@ -27,7 +28,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @given(SEEDS, st.integers(0, 50), st.integers(1, 40), st.integers(1, 9))
 def test_an_epoch_has_every_bin_once(seed: int, epoch: int, bins: int, multiple: int) -> None:
-    order = EpochOrder(seed, bins, multiple)
+    order = EpochOrder(BinOrder(np.ones(bins, int), seed), multiple)
     order.epoch = epoch
     numbers = list(order)
     assert len(numbers) == len(order)
@@ -53,7 +54,7 @@ def test_seen_tokens_are_those_of_the_bins_so_far(
     )
     schedule = plan_schedule(options, len(lengths), world_size)
     tokens = np.asarray(lengths)
-    seen = SeenTokens(BinCounts(tokens, tokens // 2, 0, 0), schedule, seed)
+    seen = SeenTokens(BinCounts(tokens, tokens // 2, 0, 0), schedule, BinOrder(tokens, seed))
     size = micro_batch_size * accumulation * world_size
     orders = (epoch_order(seed, epoch, len(lengths)) for epoch in range(3))
     batches = list(chain.from_iterable((order[start : start + size] for start in range(0, len(order), size)) for order in orders))
@@ -80,6 +81,7 @@ def base_losses(data: Path) -> list[float]:
     return means
 
 
+@pytest.mark.shows("curriculum_sampling")
 @pytest.mark.parametrize("stop", [None, 11])
 def test_a_curriculum_has_the_order_of_the_plan_in_every_epoch(workspace: Path, stop: int | None) -> None:
     options = {"num_epochs": 2, "learning_rate": 1e-12, "optimizer": "sgd", "logging_steps": 1, "curriculum_sampling": True}

@@ -16,9 +16,9 @@ TOKENIZER = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
 
 def test_full_training_writes_a_plain_model_folder(workspace: Path) -> None:
     trained, metrics = train(workspace, FULL | {"num_epochs": 10, "learning_rate": 1e-2})
-    assert set(trained.files) == TOKENIZER | {"config.json", "generation_config.json", "model.safetensors", "log.csv"}
+    assert set(trained.files) == TOKENIZER | {"config.json", "generation_config.json", "model.safetensors", "log.csv", "README.md"}
     assert (metrics["kind"], metrics["precision"], metrics["steps"], metrics["epochs"]) == ("full", "fp32", 20, 10)
-    assert trained.content == metrics
+    assert trained.content == metrics | {"order": {"seed": 42, "bins_per_step": 4, "steps_per_epoch": 2}}
     log = read_log(trained)
     assert log[-1]["loss"] == pytest.approx(metrics["loss"], rel=1e-5)
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
@@ -34,7 +34,7 @@ def test_a_full_model_keeps_the_settings_of_its_base(workspace: Path) -> None:
 
 def test_lora_writes_an_adapter_for_data_base(workspace: Path) -> None:
     trained, metrics = train(workspace, LORA | {"peft_use_rslora": True, "peft_use_dora": True, "max_steps": 1})
-    assert set(trained.files) == TOKENIZER | {"adapter_config.json", "adapter_model.safetensors", "log.csv"}
+    assert set(trained.files) == TOKENIZER | {"adapter_config.json", "adapter_model.safetensors", "log.csv", "README.md"}
     text = (trained.path / "adapter_config.json").read_text()
     config = json.loads(text)
     assert metrics["kind"] == "adapter"

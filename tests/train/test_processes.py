@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     """Seven bins, so that the last step of an epoch has an empty place; only the leading process writes."""
-    workspace = build(tmp_path / "one", make_rows(14), [[2 * number, 2 * number + 1] for number in range(7)])
-    shared: dict[str, Any] = {"num_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1}
+    bins = [[2 * number, 2 * number + 1] for number in range(7)]
+    workspace = build(tmp_path / "one", make_rows(18), bins, [[14], [15, 16], [17]])
+    shared: dict[str, Any] = {"num_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1, "eval_steps": 1}
     shutil.copytree(workspace, tmp_path / "two")
     alone, metrics = train(workspace, shared | {"micro_batch_size": 4})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -36,6 +37,10 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     assert {name: found[name] for name in ("steps", "tokens", "trained_tokens")} == {
         name: metrics[name] for name in ("steps", "tokens", "trained_tokens")
     }
+    measured = [line.split(",") for line in (together / "eval.csv").read_text().splitlines()[1:]]
+    assert [float(loss) for _, _, loss, *_ in measured] == pytest.approx(
+        [line["eval_loss"] for line in read_log(alone, "eval.csv")], abs=1e-5
+    )
     expected, lines = read_log(alone), (together / "log.csv").read_text().splitlines()[1:]
     assert [float(line.split(",")[2]) for line in lines] == pytest.approx([line["loss"] for line in expected], abs=1e-5)
     weights = load_file(together / "model.safetensors")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,36 @@ def checkpoints(workspace: Path) -> dict[int, Path]:
     return {int(folder.name.split("-")[1]): folder for folder in folders}
 
 
-def kill_after_first_checkpoint(workspace: Path, options: dict[str, Any]) -> None:
-    """Start a run in a process of its own and SIGKILL it once a checkpoint is complete."""
-    command = [sys.executable, "-m", "tests.train.child", str(workspace), json.dumps(options)]
-    child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while not any((folder / MARKER).exists() for folder in checkpoints(workspace).values()):
-        assert child.poll() is None, "the run ended before its first checkpoint"
-        assert time.monotonic() < deadline, "no checkpoint within two minutes"
-        time.sleep(0.02)
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
+LONG: dict[str, Any] = {"num_epochs": 6, "save_steps": 3, "eval_steps": 4}
+"""Twelve steps, two an epoch: checkpoints within epochs and at their ends."""
+KILLED: dict[str, dict[str, Any]] = {
+    "full": FULL | LONG,
+    "lora": LORA | LONG | {"lora_dropout": 0},
+    "lora with dropout": LORA | LONG | {"load_best_model_at_end": True, "save_steps": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def remains(held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What runs left that were killed at five random steps, one after the other."""
+    folder, rng = tmp_path_factory.mktemp("killed"), random.Random(6)
+    places = {name: folder / str(number) for number, name in enumerate(KILLED)}
+    for place in places.values():
+        shutil.copytree(held_out / "data", place / "data")
+    jobs = [(str(places[name]), options, sorted(rng.sample(range(1, 13), 5))) for name, options in KILLED.items()]
+    command = [sys.executable, "-m", "tests.train.killed", json.dumps(jobs)]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=300)
+    return places
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [FULL, LORA], ids=["full", "lora"])
-def test_a_killed_run_ends_with_the_same_bytes(published: Path, workspace: Path, options: dict[str, Any]) -> None:
-    expected = finished(published, options).files
-    kill_after_first_checkpoint(workspace, options)
-    resumed, _ = train(workspace, options)
-    assert resumed.files == expected
+@pytest.mark.parametrize("name", KILLED)
+def test_a_run_killed_five_times_ends_with_the_same_bytes(held_out: Path, remains: dict[str, Path], name: str) -> None:
+    """In two processes and two directories: killed and resumed in the one, undisturbed in the other."""
+    heard = Heard()
+    resumed, _ = train(remains[name], KILLED[name], progress=heard)
+    assert heard.said[0].startswith("Continuing from the checkpoint of step ")
+    assert resumed.files == finished(held_out, KILLED[name]).files
 
 
 @pytest.mark.parametrize("options", [FULL, LORA | {"logging_steps": 4}], ids=["full", "lora"])

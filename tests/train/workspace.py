@@ -39,19 +39,26 @@ def make_rows(count: int, seed: int = 0) -> list[Row]:
     return rows
 
 
-def build(workspace: Path, rows: Sequence[Row], bins: Sequence[Sequence[int]], **model: Any) -> Path:
-    """``workspace/data`` with everything that train reads."""
+def build(
+    workspace: Path, rows: Sequence[Row], bins: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]] = (), **model: Any
+) -> Path:
+    """``workspace/data`` with everything that train reads. ``held_out``: bins of evaluation rows."""
     data = workspace / "data"
     publish_artifact(data, "base", lambda folder: save_model(folder, **model))
     publish_artifact(data, "tokenizer", save_tokenizer)
     publish_tokens(data, rows)
-    publish_bins(data, bins)
+    publish_bins(data, bins, held_out)
     return workspace
 
 
 def pairs(workspace: Path) -> Path:
     """The usual workspace."""
     return build(workspace, make_rows(16), [[2 * number, 2 * number + 1] for number in range(8)])
+
+
+def evaluated(workspace: Path, held_out: Sequence[Sequence[int]] = ([16, 17, 18], [19], [20, 21])) -> Path:
+    """The usual workspace with six held-out rows in bins of unequal length."""
+    return build(workspace, make_rows(22), [[2 * number, 2 * number + 1] for number in range(8)], held_out)
 
 
 def train(workspace: Path, options: dict[str, Any], **keywords: Any) -> tuple[Artifact, Metrics]:
@@ -82,9 +89,9 @@ def finished(published: Path, options: dict[str, Any]) -> Finished:
     return _FINISHED[key]
 
 
-def read_log(trained: Artifact) -> list[dict[str, float]]:
-    """log.csv as numbers."""
-    header, *lines = (trained.path / "log.csv").read_text(encoding="utf-8").splitlines()
+def read_log(trained: Artifact, name: str = "log.csv") -> list[dict[str, float]]:
+    """log.csv or eval.csv as numbers."""
+    header, *lines = (trained.path / name).read_text(encoding="utf-8").splitlines()
     return [dict(zip(header.split(","), map(float, line.split(",")), strict=True)) for line in lines]
 
 
@@ -115,12 +122,13 @@ class Heard(Progress):
 
 
 class SignalAt(Heard):
-    """Sends this process a signal in the middle of a step."""
+    """Sends this process a signal in the middle of a step, once."""
 
     def __init__(self, step: int, number: signal.Signals) -> None:
         super().__init__()
-        self._step, self._number = step, number
+        self._step, self._number, self._sent = step, number, False
 
     def at(self, task: Task) -> None:
-        if task.done == self._step - 1:
+        if task.done == self._step - 1 and not self._sent:
+            self._sent = True
             os.kill(os.getpid(), self._number)

@@ -1,0 +1,1 @@
+"""Learning-rate schedules: by formula from the step alone, or from what evaluations measure."""

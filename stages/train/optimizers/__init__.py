@@ -1,0 +1,1 @@
+"""Optimizers: which class, with which arguments, over which groups of parameters."""

@@ -1,0 +1,85 @@
+"""Arguments of an optimizer's class, from Adam's options, Dion's options and ``optim_args``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import RegrowError
+from pipeline.optimizers import BETAS, EPSILONS, Known
+from pipeline.options.views import TrainOptions
+
+_OPTIONS = {"lr": "learning_rate", "weight_decay": "weight_decay", "params": "lr_groups", "model": "base_model"}
+"""What is set by an option of its own."""
+_DION = {"momentum": "dion_momentum", "rank_fraction": "dion_rank_fraction", "rank_multiple_of": "dion_rank_multiple_of"}
+
+
+def adam_settings(options: TrainOptions, betas: tuple[float, ...], epsilons: tuple[float, ...]) -> dict[str, Any]:
+    """``betas`` and ``eps`` as a class takes them, options before the defaults given."""
+    chosen = tuple(_either(getattr(options, key), default) for key, default in zip(BETAS, betas, strict=False))
+    small = tuple(_either(getattr(options, key), default) for key, default in zip(EPSILONS, epsilons, strict=False))
+    return ({"betas": chosen} if chosen else {}) | ({"eps": small[0] if len(small) == 1 else small} if small else {})
+
+
+def _either(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def dion_settings(options: TrainOptions) -> dict[str, Any]:
+    """Dion's own options."""
+    momentum = {} if options.dion_momentum is None else {"momentum": options.dion_momentum}
+    return momentum | {"rank_fraction": options.dion_rank_fraction, "rank_multiple_of": options.dion_rank_multiple_of}
+
+
+def given_arguments(options: TrainOptions) -> dict[str, Any]:
+    """``optim_args`` as a mapping, its texts read as numbers and truths where they are some.
+
+    Raises:
+        RegrowError: a text that is no list of ``name=value``.
+    """
+    given = options.optim_args or {}
+    if isinstance(given, str):
+        pairs = [item.partition("=") for item in given.split(",") if item.strip()]
+        if wrong := [name for name, sign, _ in pairs if not sign]:
+            raise RegrowError(
+                f"optim_args: {wrong[0].strip()!r} is no name=value.", "Write a mapping, or text such as `rank=64,scale=0.5`."
+            )
+        given = {name.strip(): value.strip() for name, _, value in pairs}
+    return {name: _read(value) for name, value in given.items()}
+
+
+def _read(value: Any) -> Any:
+    """A list is a tuple: optimizers compare and unpack them alike, and checkpoints keep tuples."""
+    if isinstance(value, list):
+        return tuple(_read(item) for item in value)
+    if not isinstance(value, str):
+        return value
+    words: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
+
+
+def check_arguments(name: str, takes: Any, given: Mapping[str, Any], known: Known) -> None:
+    """Refuse arguments that the optimizer ``takes`` (a class) has not, or that have an option of their own.
+
+    Raises:
+        RegrowError: such an argument, with those there are.
+    """
+    options = _OPTIONS | (_DION if name == "dion" else {})
+    possible = [parameter for parameter in inspect.signature(takes).parameters if parameter not in options]
+    own = {"betas": known.adam_keys, "eps": [key for key in known.adam_keys if key in EPSILONS]}
+    for argument in given:
+        if argument in options:
+            raise RegrowError(f"optim_args: {argument} has an option of its own.", f"Set {options[argument]}.")
+        if own.get(argument) and not known.matrices:
+            raise RegrowError(f"optim_args: {argument} has options of its own.", f"Set {' or '.join(own[argument])}.")
+        if argument not in possible and argument not in known.projection:
+            free = [*(item for item in possible if not own.get(item)), *known.projection]
+            raise RegrowError(f"optim_args: {name} has no argument {argument!r}.", f"It has {', '.join(free) or 'none'}.")

@@ -1,0 +1,1 @@
+"""Learning from preferences: TRL's losses on the pipeline's own rows, order, checkpoints and evaluations."""

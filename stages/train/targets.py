@@ -1,0 +1,138 @@
+"""Which parts of a model an adapter is asked to change, and whether the model has them.
+
+PEFT leaves out, without a word, a name among several that matches nothing; here every name must match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from pipeline.errors import RegrowError
+from pipeline.options.views import TrainOptions
+
+Match = Callable[[str, str], bool]
+
+
+def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
+    """Names, a regular expression, or None for PEFT's choice for the architecture (an empty list beside single parameters).
+
+    Raises:
+        RegrowError: a name that no module has, or a regular expression beside ``lora_target_linear``.
+    """
+    named = options.lora_target_modules
+    if isinstance(named, list):
+        _require(model, "lora_target_modules", named, _module_names(model), _ends_with)
+    if not options.lora_target_linear:
+        return [] if named is None and options.lora_target_parameters else named
+    if isinstance(named, str) and named != "all-linear":
+        raise RegrowError(
+            f"lora_target_linear: true and the regular expression lora_target_modules: {named!r} cannot be combined.",
+            "Set lora_target_linear: false, or give lora_target_modules as a list of names.",
+        )
+    if options.reward_model or options.process_reward_model:
+        return sorted({*(named or []), *linear_names(model)})  # PEFT does not know every head that judges
+    return sorted({*named, *linear_names(model)}) if isinstance(named, list) else "all-linear"
+
+
+def target_parameters(model: Any, options: TrainOptions) -> list[str] | None:
+    """Names of single parameters, from one text or a list.
+
+    Raises:
+        RegrowError: a name that no parameter has, or one of a parameter with other than two or three dimensions.
+    """
+    given = options.lora_target_parameters
+    names = [given] if isinstance(given, str) else given
+    if not names:
+        return None
+    parameters = dict(model.named_parameters())
+    for name in names:
+        found = [parameter for full, parameter in parameters.items() if _ends_with(name, full)]
+        if not found:
+            raise RegrowError(
+                f"lora_target_parameters: this {type(model).__name__} has no parameter {name!r}.",
+                f"Parameters of its last layer: {', '.join(list(parameters)[-12:])}.",
+            )
+        if any(parameter.dim() not in (2, 3) for parameter in found):
+            raise RegrowError(
+                f"lora_target_parameters: {name!r} is no matrix and no stack of matrices.", "Name weights; vectors are trained whole."
+            )
+    return names
+
+
+def check_names(model: Any, options: TrainOptions) -> None:
+    """Names that PEFT looks up in the model as it is.
+
+    Raises:
+        RegrowError: one matches nothing.
+    """
+    modules, exclude = _module_names(model), options.lora_exclude_modules
+    _require(model, "lora_modules_to_save", options.lora_modules_to_save or [], modules, _ends_with)
+    if isinstance(exclude, str):
+        _require(model, "lora_exclude_modules", [exclude], modules, lambda pattern, name: re.fullmatch(pattern, name) is not None)
+    else:
+        _require(model, "lora_exclude_modules", exclude or [], modules, _ends_with)
+    tokens = options.peft_trainable_token_indices
+    _require(model, "peft_trainable_token_indices", tokens if isinstance(tokens, dict) else [], modules, _ends_with)
+    rows = model.get_input_embeddings().num_embeddings
+    ids = [token for ids in (tokens.values() if isinstance(tokens, dict) else [tokens or []]) for token in ids]
+    if absent := sorted(token for token in ids if not 0 <= token < rows):
+        raise RegrowError(f"peft_trainable_token_indices: the model has no token {absent[0]}.", f"It has tokens 0 to {rows - 1}.")
+
+
+def check_adapted(model: Any, options: TrainOptions) -> None:
+    """What only a finished adapter can tell: that every pattern and every layer number chose something.
+
+    Raises:
+        RegrowError: one chose nothing.
+    """
+    adapted = adapted_names(model)
+    for key, patterns in (("lora_rank_pattern", options.lora_rank_pattern), ("lora_alpha_pattern", options.lora_alpha_pattern)):
+        _require(model, key, patterns or {}, adapted, lambda pattern, name: re.match(rf"(.*\.)?({pattern})$", name) is not None)
+    layers = {int(number) for name in adapted for number in re.findall(r"\.(\d+)\.", name)}
+    if absent := sorted(set(options.peft_layers_to_transform or []) - layers):
+        raise RegrowError(
+            f"peft_layers_to_transform: the adapter has nothing in layers {', '.join(map(str, absent))}.",
+            f"Layers with modules that are adapted are {', '.join(map(str, sorted(layers))) or 'none'}; they are counted from 0.",
+        )
+
+
+def adapted_names(model: Any) -> list[str]:
+    """Full names, in the base model, of the modules under a LoRA adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    found = (name for name, module in model.named_modules() if isinstance(module, LoraLayer))
+    return [name.removeprefix("base_model.model.") for name in found]
+
+
+def linear_names(model: Any) -> list[str]:
+    """Last parts of the names of all linear modules except the output head."""
+    head = output_head(model)
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head)
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+def output_head(model: Any) -> Any:
+    """What makes logits of hidden states, or the score of a model that judges."""
+    head = model.get_output_embeddings()
+    return next((getattr(model, name) for name in ("score", "classifier") if hasattr(model, name)), None) if head is None else head
+
+
+def _module_names(model: Any) -> list[str]:
+    return [name for name, _ in model.named_modules() if name]
+
+
+def _ends_with(wanted: str, name: str) -> bool:
+    return f".{name}".endswith(f".{wanted}")
+
+
+def _require(model: Any, option: str, wanted: Iterable[str], names: list[str], matches: Match) -> None:
+    absent = [pattern for pattern in wanted if not any(matches(pattern, name) for name in names)]
+    if absent:
+        raise RegrowError(
+            f"{option}: this {type(model).__name__} has no module {', '.join(map(repr, absent))}.",
+            f"Its linear modules are {', '.join(linear_names(model))}.",
+        )

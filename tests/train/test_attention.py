@@ -1,0 +1,158 @@
+"""Attention by documents gives what a mask over the whole bin gives, on every road that it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from pipeline.errors import MissingExtra, RegrowError
+from pipeline.options.views import TrainOptions
+from stages.train import attention, varlen
+from stages.train.attention import choose_attention, loaded_with
+from stages.train.model import build_model
+from tests.train.workspace import FULL, Heard, finished, read_log, train
+
+SIZES: dict[str, Any] = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+FEW_HEADS = SIZES | {"num_key_value_heads": 2}
+MODELS: dict[str, dict[str, Any]] = {
+    "LlamaConfig": FEW_HEADS,
+    "MistralConfig": FEW_HEADS | {"sliding_window": 6},
+    "Gemma3TextConfig": FEW_HEADS | {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]},
+    "GPTNeoXConfig": SIZES,
+}
+
+
+def view(**options: Any) -> TrainOptions:
+    return TrainOptions.model_validate({"learning_rate": 1e-3} | options)
+
+
+def make_model(name: str, **changes: Any) -> Any:
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**(MODELS[name] | changes))
+    return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-untyped-call]
+
+
+def positions(*rows: list[int]) -> torch.Tensor:
+    return torch.stack([torch.cat([torch.arange(length) for length in row]) for row in rows])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_gradients_are_those_of_a_mask_over_the_bin(name: str) -> None:
+    """Windows, fewer heads of keys, several rows, and pads that are documents of one token."""
+    model, place = make_model(name), positions([9, 12, 1, 1, 1], [3, 3, 3, 15])
+    ids = torch.randint(0, 99, place.shape)
+    varlen.register()
+    results = []
+    for kernel in ("sdpa", varlen.NAME):
+        model.set_attn_implementation(kernel)
+        model.zero_grad()
+        logits = model(input_ids=ids, position_ids=place, use_cache=False).logits
+        functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
+        results.append([logits, *(weight.grad.clone() for weight in model.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_generation_with_a_cache_and_pads_in_front_is_that_of_sdpa(name: str) -> None:
+    model, ids = make_model(name, pad_token_id=0, bos_token_id=1, eos_token_id=None), torch.randint(3, 99, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    varlen.register()
+    answers = []
+    for kernel in ("sdpa", varlen.NAME):
+        model.set_attn_implementation(kernel)
+        answers.append(model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=0))
+    assert answers[0].tolist() == answers[1].tolist()
+
+
+def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, borders: torch.Tensor, *rest: Any, **given: Any) -> torch.Tensor:
+    """What torch's variable-length kernel computes, by its description, with a mask over everything."""
+    ends, longest = rest[0], rest[1:]
+    assert ends is borders and borders.dtype == torch.int32 and set(longest) == {int(borders.diff().max())}
+    back, ahead = given["window_size"]
+    assert ahead == 0 and given["enable_gqa"] == (query.shape[1] != key.shape[1])
+    place = torch.arange(len(query))
+    document = torch.bucketize(place, borders[1:-1], right=True)
+    distance = place[:, None] - place[None, :]
+    seen = (document[:, None] == document[None, :]) & (distance >= 0) & ((distance <= back) | (back < 0))
+    several = query.shape[1] // key.shape[1]
+    queries, keys, values = (
+        part.transpose(0, 1) for part in (query, key.repeat_interleave(several, 1), value.repeat_interleave(several, 1))
+    )
+    return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, scale=given["scale"]).transpose(0, 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), heads=st.sampled_from([2, 4]), window=st.sampled_from([None, 1, 3, 20]))
+def test_both_kernels_agree(lengths: list[int], heads: int, window: int | None) -> None:
+    """The GPU's kernel is doubled here by its definition; what is tested is what it is handed."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("torch.nn.attention.varlen.varlen_attn", reference)
+    found = varlen.find_documents(positions(lengths))
+    assert found.lengths == lengths
+    query, key, value = (torch.randn(sum(lengths), count, 8, dtype=torch.bfloat16) for count in (4, heads, heads))
+    settings_: dict[str, Any] = {"dropout": 0.0, "scaling": 0.3, "window": window}
+    in_one = varlen.in_one_kernel(query, key, value, found, **settings_)
+    patch.undo()
+    torch.testing.assert_close(in_one, varlen.one_by_one(query, key, value, found, **settings_), rtol=2e-2, atol=2e-2)
+
+
+def test_every_row_of_a_batch_begins_a_document() -> None:
+    found = varlen.find_documents(torch.tensor([[0, 1, 2, 0], [1, 2, 0, 0]]))
+    assert (found.lengths, found.borders.tolist(), found.longest) == ([3, 1, 2, 1, 1], [0, 3, 4, 6, 7, 8], 3)
+
+
+@pytest.mark.shows("attn_implementation")
+@pytest.mark.parametrize(("asked", "taken"), [(None, "varlen"), ("varlen", "varlen"), ("sdpa", "sdpa"), ("eager", "eager")])
+def test_the_kernel_that_is_taken(published: Path, workspace: Path, asked: str | None, taken: str) -> None:
+    options = view(attn_implementation=asked)
+    assert build_model(published / "data" / "base", options).config._attn_implementation == taken
+    expected = [line["loss"] for line in finished(published, FULL).log]
+    trained, _ = train(workspace, FULL | {"attn_implementation": asked}, progress=Heard())
+    assert [line["loss"] for line in read_log(trained)] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_kernel_is_no_part_of_what_is_published(workspace: Path) -> None:
+    trained, _ = train(workspace, FULL | {"max_steps": 1})
+    assert "varlen" not in (trained.path / "config.json").read_text()
+
+
+def test_an_architecture_that_does_not_agree_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the one that tells no layer where its tokens stand."""
+    monkeypatch.setattr(varlen, "find_documents", lambda place: varlen.Documents([place.numel()], torch.empty(0), place.numel()))
+    model = make_model("LlamaConfig")
+    choose_attention(model, view())
+    assert model.config._attn_implementation == "sdpa"
+    with pytest.raises(RegrowError, match="varlen does not compute the same as sdpa in LlamaForCausalLM"):
+        choose_attention(model, view(attn_implementation="varlen"))
+
+
+def test_scores_that_are_capped_are_refused() -> None:
+    empty = torch.empty(1, 2, 3, 4)
+    with pytest.raises(RegrowError, match="caps its scores"):
+        varlen.VarlenAttention()(torch.nn.Linear(1, 1), empty, empty, empty, None, softcap=50.0)
+
+
+@pytest.mark.parametrize("kernel", ["flash_attention_2", "flash_attention_3", "flex_attention"])
+def test_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    with pytest.raises(RegrowError, match=f"{kernel} needs a CUDA device"):
+        loaded_with(view(attn_implementation=kernel))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    if kernel == "flex_attention":
+        assert loaded_with(view(attn_implementation=kernel)) == kernel
+        return
+    with pytest.raises(RegrowError, match=f"{kernel} needs") as caught:
+        loaded_with(view(attn_implementation=kernel))
+    assert isinstance(caught.value, MissingExtra) == (kernel == "flash_attention_2")
+    monkeypatch.setattr(attention, "find_spec", lambda name: name)
+    assert loaded_with(view(attn_implementation=kernel)) == kernel
