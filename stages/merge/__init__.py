@@ -1,8 +1,9 @@
 """merge: fold a trained adapter into its base model, one tensor at a time, or pass a fully trained model on.
 
 Reads ``base`` and ``trained``. Writes ``merged``: a plain Hugging Face model directory with config.json, safetensors
-weights (and their index when there are several files), generation_config.json and the tokenizer that was trained with.
-The model is never built, so peak memory is about one file of weights, whatever the size of the model.
+weights (and their index when there are several files), generation_config.json, the tokenizer that was trained with, the model card.
+The model is not built, so peak memory is about one file of weights, whatever the size of the model; except for adapters of
+stacked experts that the base stores one by one, which peft merges in memory.
 """
 
 from __future__ import annotations

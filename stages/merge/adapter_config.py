@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,9 @@ _USED = frozenset(
         "init_lora_weights",
         "bias",
         "modules_to_save",
+        "target_parameters",
+        "trainable_token_indices",
+        "layer_replication",
     }
 )
 # These decided what was trained and how; the tensors of the adapter already say the result.
@@ -68,6 +71,15 @@ class LoraConfig:
     fan_in_fan_out: bool
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
+    target_parameters: tuple[str, ...] = ()
+    token_indices: Mapping[str, Sequence[int]] | Sequence[int] = ()
+    layer_replication: Sequence[tuple[int, int]] = ()
+
+    def tokens(self, module: str) -> Sequence[int]:
+        """Rows of a module that were trained as single tokens, in the order in which they are stored."""
+        if not isinstance(self.token_indices, Mapping):
+            return self.token_indices
+        return next((rows for name, rows in self.token_indices.items() if f".{module}".endswith(f".{name}")), ())
 
     def rank(self, module: str) -> int:
         """The rank of a module, by its full name in the model."""
@@ -99,6 +111,9 @@ def read_config(folder: Path) -> LoraConfig:
         fan_in_fan_out=bool(settings.get("fan_in_fan_out")),
         rank_pattern=settings.get("rank_pattern") or {},
         alpha_pattern=settings.get("alpha_pattern") or {},
+        target_parameters=tuple(settings.get("target_parameters") or ()),
+        token_indices=settings.get("trainable_token_indices") or (),
+        layer_replication=settings.get("layer_replication") or (),
     )
 
 

@@ -29,3 +29,19 @@ def add_low_rank(weight: Tensor, a: Tensor, b: Tensor, scale: float, magnitude: 
     factor = magnitude.float() / lengths
     factor = factor.view(1, -1) if transposed else factor.view(-1, 1)
     return (factor * (weight + delta)).to(weight.dtype)
+
+
+def add_to_stack(stack: Tensor, a: Tensor, b: Tensor, scale: float, *, transposed: bool) -> Tensor:
+    """``stack`` plus one low-rank update for each of its matrices, as peft lays out the adapter of a stack of experts.
+
+    Args:
+        stack: ``[experts, out, in]``, or ``[experts, in, out]`` when ``transposed``.
+        a: ``[experts * rank, in]``, one expert after the other.
+        b: ``[out, rank * experts]``, the experts of each rank side by side.
+        scale: alpha / rank, or alpha / sqrt(rank) for rsLoRA.
+        transposed: how each matrix is stored.
+    """
+    experts = stack.shape[0]
+    each_a, each_b = a.float().reshape(experts, -1, a.shape[1]), b.float().reshape(b.shape[0], -1, experts)
+    delta = torch.einsum(f"ore,eri->{'eio' if transposed else 'eoi'}", each_b, each_a) * scale
+    return (stack + delta).to(stack.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ class Checkpoint:
     def nbytes(self, name: str) -> int:
         """Bytes of a tensor's data."""
         return torch.Size(self.shapes[name]).numel() * self.dtypes[name].itemsize
+
+    def main_dtype(self) -> str:
+        """The dtype that holds most bytes: what transformers should load the model in."""
+        held: Counter[torch.dtype] = Counter()
+        for name, dtype in self.dtypes.items():
+            if dtype.is_floating_point:
+                held[dtype] += self.nbytes(name)
+        return str(max(held, key=lambda dtype: (held[dtype], str(dtype)))).removeprefix("torch.")
 
     def read(self, name: str) -> torch.Tensor:
         """A tensor as it is stored."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,13 @@ from torch import Tensor
 from pipeline.errors import RegrowError
 from pipeline.progress import Progress
 from stages.merge.adapter_config import read_config
+from stages.merge.by_peft import merge_with_peft
+from stages.merge.card import copy_card
 from stages.merge.changes import ADAPTER, Adapter, match_tensors
 from stages.merge.checkpoint import Checkpoint
 from stages.merge.folder import MODEL_FILES, TOKENIZER_FILES, copy_files, read_model_config, write_model_config
+from stages.merge.parameters import wrapped_parameters
+from stages.merge.replication import replicate, with_layers
 from stages.merge.shards import INDEX, write_files
 from stages.merge.tied import Tie, find_tie, must_untie
 
@@ -32,21 +35,29 @@ def merge_adapter(base_folder: Path, trained: Path, destination: Path, limit: in
     """
     model_config, base = read_model_config(base_folder), Checkpoint(base_folder)
     config, tensors = read_config(trained), Checkpoint(trained, ADAPTER)
-    adapter = Adapter(config, tensors, match_tensors(tensors.shapes, config))
+    wrapped, transposed = wrapped_parameters(base_folder, config.target_parameters)
+    adapter = Adapter(config, tensors, match_tensors(tensors.shapes, config, wrapped), transposed)
     tie = _tie(base_folder, base, adapter)
-    _check_targets(base, adapter, tie)
-    layout = _layout(base, adapter, tie)
-    sizes = {name: base.nbytes(stored) for name, stored in layout.items()}
+    layout = replicate(base.shapes, config.layer_replication)
+    if renamed := [name for name in adapter.changes if name.endswith(tuple(config.target_parameters)) and name not in layout]:
+        return merge_with_peft(base_folder, trained, destination, limit, progress, renamed[0])
+    _check_targets(layout, adapter, tie)
+    _move_ends(layout, base, adapter, tie)
+    vocabulary = _resized_vocabulary(base, adapter, layout, model_config.get("vocab_size"))
+    sizes = {name: torch.Size(adapter.shape(name, base.shapes[home])).numel() * base.dtypes[home].itemsize for name, home in layout.items()}
 
     def tensor(name: str) -> Tensor:
         return adapter.apply(name, base.read(layout[name]))
 
     with progress.task("merge", total=len(sizes), unit="tensors") as task:
         files = write_files(destination, sizes, limit, tensor, task)
-    write_model_config(model_config, destination, _dtype(base), untied=tie is not None and tie.head in layout)
+    changed = with_layers(model_config, config.layer_replication) | ({} if vocabulary is None else {"vocab_size": vocabulary})
+    write_model_config(model_config | changed, destination, base.main_dtype(), untied=tie is not None and tie.head in layout)
     copy_files(base_folder, destination, MODEL_FILES)
     copy_files(trained, destination, TOKENIZER_FILES)
-    return _facts(destination, base, layout, files) | {"changed": len(adapter.changes)}
+    copy_card(trained, destination, merged=True)
+    parameters = {name: torch.Size(adapter.shape(name, base.shapes[home])).numel() for name, home in layout.items()}
+    return _facts(destination, base, parameters, files) | {"changed": len(adapter.changes)}
 
 
 def pass_through(trained: Path, destination: Path, limit: int, progress: Progress) -> dict[str, Any]:
@@ -63,9 +74,10 @@ def pass_through(trained: Path, destination: Path, limit: int, progress: Progres
         sizes = {name: model.nbytes(name) for name in model.shapes}
         with progress.task("merge", total=len(sizes), unit="tensors") as task:
             files = write_files(destination, sizes, limit, model.read, task)
-    write_model_config(model_config, destination, _dtype(model), untied=False)
+    write_model_config(model_config, destination, model.main_dtype(), untied=False)
     copy_files(trained, destination, (*MODEL_FILES, *TOKENIZER_FILES))
-    return _facts(destination, model, {name: name for name in model.shapes}, files) | {"changed": 0}
+    copy_card(trained, destination, merged=False)
+    return _facts(destination, model, {name: torch.Size(shape).numel() for name, shape in model.shapes.items()}, files) | {"changed": 0}
 
 
 def _tie(folder: Path, base: Checkpoint, adapter: Adapter) -> Tie | None:
@@ -74,8 +86,8 @@ def _tie(folder: Path, base: Checkpoint, adapter: Adapter) -> Tie | None:
     return find_tie(folder, base) if outside else None
 
 
-def _check_targets(base: Checkpoint, adapter: Adapter, tie: Tie | None) -> None:
-    known = base.shapes.keys() | ({tie.head} if tie else set())
+def _check_targets(layout: Layout, adapter: Adapter, tie: Tie | None) -> None:
+    known = layout.keys() | ({tie.head} if tie else set())
     missing = sorted(adapter.changes.keys() - known)
     if missing:
         raise RegrowError(
@@ -84,29 +96,42 @@ def _check_targets(base: Checkpoint, adapter: Adapter, tie: Tie | None) -> None:
         )
 
 
-def _layout(base: Checkpoint, adapter: Adapter, tie: Tie | None) -> Layout:
-    layout = {name: name for name in base.shapes}
+def _move_ends(layout: dict[str, str], base: Checkpoint, adapter: Adapter, tie: Tie | None) -> None:
     if tie is not None:
         layout.pop(tie.head, None)
         if must_untie(tie, base, adapter):
             layout[tie.head] = tie.embedding
-    return layout
 
 
-def _dtype(model: Checkpoint) -> str:
-    """The dtype that holds most bytes: what transformers should load the model in."""
-    held: Counter[torch.dtype] = Counter()
-    for name, dtype in model.dtypes.items():
-        if dtype.is_floating_point:
-            held[dtype] += model.nbytes(name)
-    return str(max(held, key=lambda dtype: (held[dtype], str(dtype)))).removeprefix("torch.")
+def _resized_vocabulary(base: Checkpoint, adapter: Adapter, layout: Layout, stated: Any) -> int | None:
+    """Rows of embedding and head where the adapter holds more, or fewer, than the base's ``stated``; None where it does not.
+
+    Raises:
+        RegrowError: it changes the size of anything else, or of one end only.
+    """
+    before = {name: base.shapes[home] for name, home in layout.items()}
+    after = {name: adapter.shape(name, shape) for name, shape in before.items()}
+    resized = [name for name in layout if before[name] != after[name]]
+    if not resized:
+        return None
+    rows, new = before[resized[0]][0], after[resized[0]][0]
+    if rows != stated:
+        raise RegrowError(f"{ADAPTER} replaces {resized[0]} by a tensor of {after[resized[0]]}, but the base has {before[resized[0]]}.")
+    ends = [name for name, shape in before.items() if shape[:1] == (rows,) and not re.search(r"\.\d+\.", name)]
+    odd = sorted({*resized} ^ {*ends}) or [name for name in resized if after[name][0] != new]
+    if odd:
+        raise RegrowError(
+            f"{ADAPTER} resizes {resized[0]} from {rows} rows to {new}, and {odd[0]} has {before[odd[0]][0]} and then {after[odd[0]][0]}.",
+            "A resized vocabulary needs embedding and output head in the adapter.",
+        )
+    return new
 
 
-def _facts(destination: Path, model: Checkpoint, layout: Layout, files: list[str]) -> dict[str, Any]:
+def _facts(destination: Path, model: Checkpoint, parameters: Mapping[str, int], files: list[str]) -> dict[str, Any]:
     return {
-        "tensors": len(layout),
-        "parameters": sum(torch.Size(model.shapes[stored]).numel() for stored in layout.values()),
+        "tensors": len(parameters),
+        "parameters": sum(parameters.values()),
         "bytes": sum((destination / name).stat().st_size for name in files),
         "files": len(files),
-        "dtype": _dtype(model),
+        "dtype": model.main_dtype(),
     }

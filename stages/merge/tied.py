@@ -53,4 +53,6 @@ def must_untie(tie: Tie, base: Checkpoint, adapter: Adapter) -> bool:
     if not {tie.embedding, tie.head} & adapter.changes.keys() or adapter.same_update(tie.embedding, tie.head):
         return False
     stored = base.read(tie.embedding)
+    if adapter.shape(tie.embedding, stored.shape) != adapter.shape(tie.head, stored.shape):
+        return True
     return not adapter.apply(tie.embedding, stored).equal(adapter.apply(tie.head, stored))

@@ -10,12 +10,31 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GptOssConfig,
+    GptOssForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from pipeline.artifact import Artifact
 from tests.tiny import publish_artifact, save_model, save_tokenizer
 
 Fill = Callable[[Path], None]
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
+}
 
 
 def llama(dtype: torch.dtype = torch.float32, shard: str = "1GB", **overrides: Any) -> Fill:
@@ -41,24 +60,51 @@ def gpt2(dtype: torch.dtype = torch.float32) -> Fill:
     return fill
 
 
+def gpt_oss(dtype: torch.dtype = torch.float32) -> Fill:
+    """A tiny mixture of experts, which its files hold as stacks of ``[in, out]`` matrices."""
+
+    def fill(folder: Path) -> None:
+        torch.manual_seed(0)
+        model: Any = GptOssForCausalLM(GptOssConfig(**SMALL, head_dim=16, num_local_experts=4))
+        model.to(dtype).save_pretrained(folder)
+
+    return fill
+
+
+def mixtral(dtype: torch.dtype = torch.float32) -> Fill:
+    """A tiny mixture of experts, which its files hold one expert at a time."""
+
+    def fill(folder: Path) -> None:
+        torch.manual_seed(0)
+        model: Any = MixtralForCausalLM(MixtralConfig(**SMALL, num_local_experts=4))
+        model.to(dtype).save_pretrained(folder)
+
+    return fill
+
+
 def publish_base(workspace: Path, fill: Fill) -> Artifact:
     """``data/base``."""
     return publish_artifact(workspace / "data", "base", fill)
 
 
-def publish_adapter(workspace: Path, edit: Callable[[Path], None] | None = None, **settings: Any) -> None:
-    """``data/trained`` with a random adapter on ``data/base``: every factor differs from zero."""
+def publish_adapter(workspace: Path, edit: Callable[[Path], None] | None = None, rows: int | None = None, **settings: Any) -> None:
+    """``data/trained`` with a random adapter on ``data/base``, resized to ``rows`` tokens: every factor differs from zero."""
     base = workspace / "data" / "base"
 
     def fill(folder: Path) -> None:
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_pretrained(base)
+        if rows:
+            model.resize_token_embeddings(rows)
         defaults: dict[str, Any] = {"task_type": "CAUSAL_LM", "init_lora_weights": False}
         adapted: Any = get_peft_model(model, LoraConfig(**(defaults | settings)))
         for name, parameter in adapted.named_parameters():
             if (parameter.requires_grad and "lora_" not in name) or "magnitude" in name:
                 parameter.data.add_(0.1 * torch.randn_like(parameter))
         adapted.save_pretrained(folder)
+        (folder / "README.md").unlink()  # train writes another one
+        if rows:
+            _drop_copies(folder / "adapter_model.safetensors")
         save_tokenizer(folder)
         (folder / "log.csv").write_text("step,loss\n")
         if edit:
@@ -67,9 +113,17 @@ def publish_adapter(workspace: Path, edit: Callable[[Path], None] | None = None,
     publish_artifact(workspace / "data", "trained", fill, kind="adapter")
 
 
-def peft_model(workspace: Path) -> Any:
+def _drop_copies(file: Path) -> None:
+    """What peft saves twice, as train leaves it out."""
+    tensors = load_file(file)
+    save_file({name: tensor for name, tensor in tensors.items() if not {"original_module", "modules_to_save"} & {*name.split(".")}}, file)
+
+
+def peft_model(workspace: Path, rows: int | None = None, dtype: torch.dtype | None = None) -> Any:
     """The adapter on its base, as peft loads it; not merged."""
-    base = AutoModelForCausalLM.from_pretrained(workspace / "data" / "base")
+    base = AutoModelForCausalLM.from_pretrained(workspace / "data" / "base", **({} if dtype is None else {"dtype": dtype}))
+    if rows:
+        base.resize_token_embeddings(rows)
     return PeftModel.from_pretrained(base, str(workspace / "data" / "trained")).eval()
 
 

@@ -12,12 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.artifact import Artifact
 from stages.merge import STAGE
-from tests.merge.adapters import Fill, gpt2, llama, logits, peft_model, publish_adapter, publish_base, stored_tensors
+from tests.merge.adapters import Fill, gpt2, gpt_oss, llama, logits, mixtral, peft_model, publish_adapter, publish_base, stored_tensors
 from tests.tiny import publish_artifact, run_stage, save_model, save_tokenizer
 
 BF16 = torch.bfloat16
 ALL: dict[str, Any] = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear"}
 PATTERNS: dict[str, Any] = {"rank_pattern": {"q_proj": 2, "layers.1.mlp.down_proj": 6}, "alpha_pattern": {r"layers\.0\..*": 3}}
+STACKS = ["experts.gate_up_proj", "experts.down_proj"]
 FLAVOURS: dict[str, tuple[Fill, dict[str, Any]]] = {
     "lora": (llama(), ALL),
     "lora bf16": (llama(BF16), ALL),
@@ -34,6 +35,14 @@ FLAVOURS: dict[str, tuple[Fill, dict[str, Any]]] = {
     "untied ends": (llama(tie_word_embeddings=False), {"target_modules": ["embed_tokens", "lm_head", "o_proj"]}),
     "untied ends dora bf16": (llama(BF16, tie_word_embeddings=False), {"target_modules": ["embed_tokens", "lm_head"], "use_dora": True}),
     "untied ends kept": (llama(tie_word_embeddings=False), {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}),
+    "token rows": (llama(tie_word_embeddings=False), {"target_modules": ["q_proj"], "trainable_token_indices": [7, 3, 200]}),
+    "token rows of both ends": (
+        llama(BF16, tie_word_embeddings=False),
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [7, 3], "lm_head": [5]}},
+    ),
+    "stacks": (gpt_oss(), {"target_modules": ["q_proj"], "target_parameters": STACKS} | {"rank_pattern": {"experts.down_proj": 3}}),
+    "stacks rslora": (gpt_oss(), {"target_modules": [], "target_parameters": STACKS, "use_rslora": True}),
+    "a matrix as a parameter": (llama(), {"target_modules": ["q_proj"], "target_parameters": ["mlp.up_proj.weight"]}),
     "transposed": (gpt2(), {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}),
     "transposed dora bf16": (gpt2(BF16), {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True, "use_dora": True}),
 }
@@ -67,8 +76,75 @@ TIED: dict[str, tuple[dict[str, Any], bool]] = {
     "both, dora": ({"target_modules": ["embed_tokens", "lm_head"], "use_dora": True}, False),
     "embedding kept": ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, False),
     "both kept, together": ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, True),
+    "both kept, apart": ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}, False),
+    "token rows": ({"target_modules": ["q_proj"], "trainable_token_indices": [7, 3, 200]}, True),
+    "token rows alike": (
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [7], "lm_head": [7]}},
+        True,
+    ),
+    "token rows apart": ({"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [7], "lm_head": [5, 3]}}, False),
+    "token rows of the head": ({"target_modules": ["q_proj"], "trainable_token_indices": {"lm_head": [5, 3]}}, False),
     "neither": ({"target_modules": ["q_proj"], "modules_to_save": ["norm"]}, True),
 }
+
+
+def rounded_once(workspace: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """peft's merge in float32. In bf16 it rounds the update of a stack before adding it, which loses small ones."""
+    tensors: dict[str, torch.Tensor] = peft_model(workspace, dtype=torch.float32).merge_and_unload().to(dtype).state_dict()
+    return tensors
+
+
+def test_a_bf16_stack_is_rounded_once(tmp_path: Path) -> None:
+    publish_base(tmp_path, gpt_oss(BF16))
+    publish_adapter(tmp_path, target_modules=["q_proj"], target_parameters=STACKS)
+    merged, expected = stored_tensors(merge(tmp_path)[0].path), rounded_once(tmp_path, BF16)
+    assert all(tensor.equal(expected[name]) for name, tensor in merged.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+def test_stacks_that_are_stored_in_parts_are_merged_by_peft(tmp_path: Path, dtype: torch.dtype) -> None:
+    publish_base(tmp_path, mixtral(dtype))
+    publish_adapter(tmp_path, target_modules=["q_proj"], target_parameters=STACKS)
+    artifact, metrics = merge(tmp_path)
+    before, merged = stored_tensors(tmp_path / "data" / "base"), stored_tensors(artifact.path)
+    expected = rounded_once(tmp_path, dtype)
+    assert merged.keys() == before.keys() and not expected.keys() >= merged.keys()
+    loaded = AutoModelForCausalLM.from_pretrained(artifact.path).state_dict()
+    assert all(tensor.equal(expected[name]) for name, tensor in loaded.items())
+    assert metrics["changed"] == sum(not tensor.equal(before[name]) for name, tensor in merged.items()) > 0
+
+
+def test_repeated_layers_have_changes_of_their_own(tmp_path: Path) -> None:
+    """merge_and_unload is no reference here: to it, the copies are one layer."""
+    publish_base(tmp_path, llama(BF16))
+    publish_adapter(tmp_path, target_modules=["q_proj", "down_proj"], layer_replication=[[0, 2], [0, 1], [1, 2]])
+    artifact, _ = merge(tmp_path)
+    config = json.loads((artifact.path / "config.json").read_text())
+    assert config["num_hidden_layers"] == 4 and artifact.content["tensors"] == 2 + 4 * 9
+    before, merged = stored_tensors(tmp_path / "data" / "base"), stored_tensors(artifact.path)
+    assert merged["model.layers.3.mlp.up_proj.weight"].equal(before["model.layers.1.mlp.up_proj.weight"])
+    adapted = peft_model(tmp_path, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(artifact.path, dtype=torch.float32)
+    torch.testing.assert_close(logits(loaded), logits(adapted), atol=0.05, rtol=0.05)  # the merged weights are bf16
+    assert not merged["model.layers.2.mlp.down_proj.weight"].equal(merged["model.layers.0.mlp.down_proj.weight"])
+
+
+RESIZED: dict[str, dict[str, Any]] = {
+    "kept": {"modules_to_save": ["embed_tokens", "lm_head"]},
+    "token rows": {"trainable_token_indices": {"embed_tokens": [259, 260], "lm_head": [259, 260]}},
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("case", RESIZED)
+def test_a_larger_vocabulary(tmp_path: Path, case: str, tied: bool) -> None:
+    publish_base(tmp_path, llama(tie_word_embeddings=tied))
+    publish_adapter(tmp_path, rows=264, target_modules=["q_proj"], **RESIZED[case])
+    artifact, _ = merge(tmp_path)
+    assert json.loads((artifact.path / "config.json").read_text())["vocab_size"] == 264
+    merged, adapted = AutoModelForCausalLM.from_pretrained(artifact.path), peft_model(tmp_path, rows=264)
+    assert logits(merged).shape[-1] == 264
+    torch.testing.assert_close(logits(merged), logits(adapted), atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")

@@ -19,10 +19,7 @@ Q = "layers.0.self_attn.q_proj"
 PLAIN: dict[str, Any] = {"r": 4, "target_modules": ["q_proj"]}
 
 SETTINGS: dict[str, Any] = {
-    "target_parameters": ["mlp.experts.gate_up_proj"],
-    "layer_replication": [[0, 2], [1, 2]],
     "lora_bias": True,
-    "trainable_token_indices": [1, 2],
     "peft_type": "LOHA",
     "init_lora_weights": "pissa_niter_4",
     "use_qalora": True,
