@@ -1,4 +1,4 @@
-"""Which model architectures q8_0 can write, and the numbers that GGUF wants of their configuration."""
+"""Which model architectures can be written as GGUF, and the numbers that GGUF wants of their configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter
 
 from pipeline.errors import RegrowError
 
-REMOVE = "Remove q8_0 from quantize.formats."
+REMOVE = "Remove the types of GGUF from quantize."
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ def read_model_config(merged: Path) -> tuple[Architecture, Any]:
         raise RegrowError(f"{merged / 'config.json'} cannot be read: {error}.") from None
     name = (config.architectures or [config.model_type])[0]
     if name not in ARCHITECTURES:
-        raise RegrowError(f"{merged} is a {name}; q8_0 writes {', '.join(sorted(ARCHITECTURES))}.", REMOVE)
+        raise RegrowError(f"{merged} is a {name}; GGUF is written for {', '.join(sorted(ARCHITECTURES))}.", REMOVE)
     for setting, value, wanted in _limits(config):
         if value != wanted:
-            raise RegrowError(f"{merged / 'config.json'} has {setting}: {value!r}; q8_0 writes {name} with {wanted!r} only.", REMOVE)
+            raise RegrowError(
+                f"{merged / 'config.json'} has {setting}: {value!r}; GGUF is written for {name} with {wanted!r} only.", REMOVE
+            )
     return ARCHITECTURES[name], config
 
 

@@ -97,7 +97,7 @@ def pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
     name = PRE_TOKENIZERS.get(tuple(_describe(step) for step in steps))
     if name is None:
         chain = json.dumps(steps, ensure_ascii=False)
-        raise RegrowError(f"{folder / 'tokenizer.json'} has a pre-tokenizer that q8_0 has no llama.cpp name for: {chain}.", REMOVE)
+        raise RegrowError(f"{folder / 'tokenizer.json'} has a pre-tokenizer that there is no llama.cpp name for: {chain}.", REMOVE)
     return name
 
 
@@ -116,7 +116,7 @@ def _check_kind(folder: Path, tokenizer: dict[str, Any]) -> None:
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer")
     kind = "BPE with byte fallback" if model.get("byte_fallback") else model["type"]
     if kind != "BPE":
-        raise RegrowError(f"{folder / 'tokenizer.json'} is {kind}; q8_0 writes byte-level BPE.", REMOVE)
+        raise RegrowError(f"{folder / 'tokenizer.json'} is {kind}; GGUF is written for byte-level BPE.", REMOVE)
     if normalizer is not None and normalizer["type"] != "NFC":
         raise RegrowError(f"{folder / 'tokenizer.json'} has the normalizer {normalizer['type']}, which llama.cpp does not apply.", REMOVE)
 

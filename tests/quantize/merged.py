@@ -1,4 +1,4 @@
-"""Merged models for the tests of quantize: four architectures, and tokenizers that cut text in different ways."""
+"""Merged models for the tests of quantize: four architectures, tokenizers that cut text in different ways, rows to calibrate with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import AutoConfig
 
 from pipeline.artifact import Artifact
-from tests.tiny import CHATML, publish_artifact, save_model
+from stages.quantize import STAGE
+from tests.tiny import CHATML, publish_artifact, publish_bins, publish_tokens, run_stage, save_model
 
 TEXT = "Regrow 12 tails in 3 days, don't wait: 2024's axolotls won't.  Two  spaces, tab\tand\nlines\n\n1. élan vital 42x7 (naïve)! "
 ROWS = 400
@@ -76,13 +77,34 @@ def save_any(folder: Path, model_type: str, **settings: Any) -> None:
 
 
 def publish_merged(workspace: Path, save: Callable[[Path], None] = save_llama, cut: str = "smollm") -> Artifact:
-    """``data/merged``: a model and its tokenizer."""
+    """``data/merged``: a model and its tokenizer; and the rows it was trained on."""
+    publish_rows(workspace)
 
     def fill(folder: Path) -> None:
         save(folder)
         save_bpe(folder, cut)
 
     return publish_artifact(workspace / "data", "merged", fill, kind="full")
+
+
+def publish_rows(workspace: Path) -> None:
+    """``data/tokens`` and ``data/packed``: twenty rows of which the first sixteen are trained."""
+    rows = [([(7 * row + 3 * token) % 250 + 3 for token in range(10 + row)], [1] * (10 + row)) for row in range(20)]
+    publish_tokens(workspace / "data", rows)
+    publish_bins(workspace / "data", [[row, row + 1] for row in range(0, 16, 2)], [[16, 17], [18, 19]])
+
+
+def quantize(workspace: Path, *entries: Any, **options: Any) -> tuple[Path, dict[str, Any]]:
+    """Run the stage on ``workspace``; data/quantized and what the stage says."""
+    outputs, metrics = run_stage(STAGE, workspace, {"quantize": list(entries)} | options)
+    return outputs["quantized"].path, metrics
+
+
+def answer(model: Any) -> list[int]:
+    """Eight tokens that the model writes after three, whichever are likeliest."""
+    with torch.no_grad():
+        written = model.generate(torch.tensor([[1, 40, 50]]), max_new_tokens=8, min_new_tokens=8, do_sample=False)
+    return [int(token) for token in written[0, 3:]]
 
 
 def logits(model: Any) -> torch.Tensor:

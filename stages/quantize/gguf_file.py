@@ -1,7 +1,8 @@
-"""q8_0: one GGUF file, written tensor by tensor.
+"""GGUF: one file for llama.cpp, written tensor by tensor.
 
-Matrices become Q8_0 (blocks of 32 weights along a row: int8 and one float16 scale, 8.5 bits per weight); vectors, and matrices
-whose rows are no multiple of 32, stay float32. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+Matrices get the type that is asked for; vectors, and matrices whose rows do not fill its blocks, stay float32. In four and
+five bits, embeddings and the output head get Q8_0: every token passes through them, and llama.cpp's own tool spares them too.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -29,8 +30,25 @@ from pipeline.progress import Progress
 from stages.quantize.architectures import REMOVE, Architecture, add_hyperparameters, read_model_config
 from stages.quantize.vocabulary import read_vocabulary
 
-Q8_0, F32 = GGMLQuantizationType.Q8_0, GGMLQuantizationType.F32
-_BLOCK, _BLOCK_BYTES = GGML_QUANT_SIZES[Q8_0]
+Type = GGMLQuantizationType
+
+FILE_TYPES = {
+    Type.F32: LlamaFileType.ALL_F32,
+    Type.F16: LlamaFileType.MOSTLY_F16,
+    Type.BF16: LlamaFileType.MOSTLY_BF16,
+    Type.Q8_0: LlamaFileType.MOSTLY_Q8_0,
+    Type.Q5_1: LlamaFileType.MOSTLY_Q5_1,
+    Type.Q5_0: LlamaFileType.MOSTLY_Q5_0,
+    Type.Q4_1: LlamaFileType.MOSTLY_Q4_1,
+    Type.Q4_0: LlamaFileType.MOSTLY_Q4_0,
+}
+"""The type of matrices, and what the file says of itself with it."""
+
+KINDS = {kind.name.lower(): kind for kind in FILE_TYPES}
+"""A type by its name in params.yaml."""
+
+_SPARED = ("token_embd.weight", "output.weight")
+_SPARING = (Type.Q5_1, Type.Q5_0, Type.Q4_1, Type.Q4_0)
 
 
 @dataclass(frozen=True)
@@ -42,24 +60,30 @@ class Weight:
         gguf_name: in the GGUF file.
         shape: as stored, outermost first.
         source: the opened file that holds it.
+        wanted: the type that matrices get.
     """
 
     name: str
     gguf_name: str
     shape: tuple[int, ...]
     source: Any
+    wanted: GGMLQuantizationType
 
     @property
     def kind(self) -> GGMLQuantizationType:
-        return Q8_0 if len(self.shape) == 2 and self.shape[-1] % _BLOCK == 0 else F32
+        """The type it gets."""
+        wanted = Type.Q8_0 if self.wanted in _SPARING and self.gguf_name in _SPARED else self.wanted
+        return wanted if len(self.shape) == 2 and self.shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else Type.F32
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) // _BLOCK * _BLOCK_BYTES if self.kind is Q8_0 else 4 * prod(self.shape)
+        """Bytes it takes."""
+        weights, size = GGML_QUANT_SIZES[self.kind]
+        return prod(self.shape) // weights * size
 
 
-def write_q8_0(merged: Path, file: Path, progress: Progress) -> dict[str, Any]:
-    """Write the model in ``merged`` as ``file``.
+def write_gguf(merged: Path, file: Path, wanted: str, progress: Progress) -> dict[str, Any]:
+    """Write the model in ``merged`` as ``file``, with matrices of the type ``wanted`` (``q8_0`` …). Memory is one tensor's.
 
     Returns:
         bytes of the file, bits_per_weight, tensors, quantized (how many of them).
@@ -68,7 +92,7 @@ def write_q8_0(merged: Path, file: Path, progress: Progress) -> dict[str, Any]:
         RegrowError: an architecture, a setting, a tensor or a tokenizer that GGUF or llama.cpp would not reproduce.
     """
     architecture, config = read_model_config(merged)
-    weights = _list_weights(merged, architecture, config)
+    weights = _list_weights(merged, architecture, config, KINDS[wanted])
     writer = GGUFWriter(file, architecture.name)
     _add_metadata(writer, merged, weights, config)
     for weight in weights:
@@ -76,7 +100,7 @@ def write_q8_0(merged: Path, file: Path, progress: Progress) -> dict[str, Any]:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    with progress.task("q8_0", total=len(weights), unit="tensors") as task:
+    with progress.task(wanted, total=len(weights), unit="tensors") as task:
         for weight in weights:
             writer.write_tensor_data(quants.quantize(_read(weight, architecture, config), weight.kind))
             task.advance()
@@ -85,11 +109,11 @@ def write_q8_0(merged: Path, file: Path, progress: Progress) -> dict[str, Any]:
         "bytes": file.stat().st_size,
         "bits_per_weight": round(8 * sum(weight.nbytes for weight in weights) / _count(weights), 3),
         "tensors": len(weights),
-        "quantized": sum(weight.kind is Q8_0 for weight in weights),
+        "quantized": sum(weight.kind is not Type.F32 for weight in weights),
     }
 
 
-def _list_weights(merged: Path, architecture: Architecture, config: Any) -> list[Weight]:
+def _list_weights(merged: Path, architecture: Architecture, config: Any, wanted: GGMLQuantizationType) -> list[Weight]:
     """Every tensor of the model, under the name gguf-py's own table gives it."""
     names = get_tensor_name_map(architecture.gguf, config.num_hidden_layers)
     weights = []
@@ -99,7 +123,7 @@ def _list_weights(merged: Path, architecture: Architecture, config: Any) -> list
             gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
             if gguf_name is None:
                 raise RegrowError(f"{file} holds {name}, which GGUF has no name for in {architecture.name}.", REMOVE)
-            weights.append(Weight(name, gguf_name, tuple(source.get_slice(name).get_shape()), source))
+            weights.append(Weight(name, gguf_name, tuple(source.get_slice(name).get_shape()), source, wanted))
     # llama.cpp uses the embedding as the head where there is no output.weight, which is what tied means.
     return [weight for weight in weights if not (config.tie_word_embeddings and weight.gguf_name == "output.weight")]
 
@@ -109,7 +133,7 @@ def _add_metadata(writer: GGUFWriter, merged: Path, weights: list[Weight], confi
     writer.add_type("model")
     writer.add_name(f"{config.model_type} {label}")
     writer.add_size_label(label)
-    writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(FILE_TYPES[weights[0].wanted])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     add_hyperparameters(writer, config)
     read_vocabulary(merged, config.vocab_size).add_to(writer)

@@ -1,7 +1,8 @@
-"""q8_0: read back by transformers, which knows nothing of how the file was written."""
+"""GGUF: read back by transformers, which knows nothing of how the file was written."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,10 @@ from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.quantize import STAGE
-from tests.quantize.merged import ROWS, TEXT, logits, publish_merged, save_any, save_llama
+from tests.quantize.merged import ROWS, TEXT, answer, logits, publish_merged, quantize, save_any, save_llama
 from tests.tiny import CHATML, run_stage
 
-Q8_0: dict[str, Any] = {"quantize": {"formats": ["q8_0"]}}
+Q8_0: dict[str, Any] = {"quantize": ["q8_0"]}
 Save = Callable[[Path], None]
 
 ODD: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 80}
@@ -151,3 +152,29 @@ def test_the_known_expressions_are_those_of_transformers() -> None:
 
     splits = {name: chain[0][1] for chain, name in PRE_TOKENIZERS.items() if chain[0][0] == "Split"}
     assert splits == {name: GGUF_PRE_TOKENIZER_SPLITS[name] for name in ("qwen2", "llama-bpe")}
+
+
+BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5}
+
+
+def test_every_type_reloads_and_generates(tmp_path: Path) -> None:
+    publish_merged(tmp_path)
+    folder, metrics = quantize(tmp_path, *BITS)
+    expected = logits(open_merged(tmp_path))
+    errors = {}
+    for name, bits in BITS.items():
+        tensors = {tensor.name: tensor.tensor_type.name.lower() for tensor in GGUFReader(folder / name / "model.gguf").tensors}
+        spared = "q8_0" if name[:2] in ("q4", "q5") else name
+        assert tensors["blk.0.ffn_up.weight"] == name and tensors["token_embd.weight"] == spared and tensors["output_norm.weight"] == "f32"
+        after = open_gguf(folder / name, "llama")
+        assert len(answer(after)) == 8
+        errors[name] = float((logits(after) - expected).abs().max())
+        embedded = ROWS * 64
+        total = sum(parameter.numel() for parameter in after.parameters())
+        low = (bits * (total - embedded) + (8.5 if spared == "q8_0" else bits) * embedded) / total
+        assert low <= metrics[name]["bits_per_weight"] < low + 0.2
+        said = json.loads((folder / name / "quantize.json").read_text())
+        assert said["quantize"] == {"format": "gguf", "type": name} and said["bytes"] == metrics[name]["bytes"]
+    assert (
+        errors["f32"] == 0 < errors["f16"] < errors["bf16"] < errors["q8_0"] < errors["q5_0"] < errors["q4_0"] < 0.15 * expected.abs().max()
+    )
