@@ -1,4 +1,4 @@
-"""What each model answers to the first held-out prompts, greedily."""
+"""What the models answer: to the first held-out prompts, shown side by side, and to every trained turn, compared with the data."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from pipeline.progress import Task
-from stages.eval.judge import pad_right
+from stages.eval.generate import Ending, Generated, until_end
 from stages.eval.rows import HeldOutRow
 
 
 @dataclass(frozen=True)
+class Turn:
+    """An unbroken run of judged tokens, which is what a prompt should get as an answer.
+
+    Attributes:
+        row: index of the held-out row.
+        turn: number of the run in its row, from 0.
+        prompt: int64 ``[tokens]``, all of the row before it.
+        reference: int64 ``[tokens]``, the run.
+    """
+
+    row: int
+    turn: int
+    prompt: np.ndarray
+    reference: np.ndarray
+
+
+@dataclass(frozen=True)
 class Answer:
-    """One model's answer.
+    """One model's answer as it is shown.
 
     Attributes:
         text: without the end token; other special tokens visible.
@@ -29,50 +44,42 @@ class Answer:
     matches: bool
 
 
-def answer(model: Any, rows: Sequence[HeldOutRow], tokenizer: Any, batch_size: int, max_new_tokens: int, task: Task) -> list[Answer]:
-    """Answer the prompt of each row: its ids before the first judged token."""
-    answers = []
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        generated = _generate(model, [row.ids[: row.first] for row in batch], tokenizer, max_new_tokens)
-        answers += [_read(ids, row, tokenizer) for ids, row in zip(generated, batch, strict=True)]
-        task.advance(len(batch), tokens=sum(len(ids) for ids in generated))
-    return answers
+def turns_of(rows: Sequence[HeldOutRow]) -> list[Turn]:
+    """Every turn of every row, in order."""
+    return [
+        Turn(number, turn, row.ids[:start], row.ids[start:stop])
+        for number, row in enumerate(rows)
+        for turn, (start, stop) in enumerate(row.runs())
+    ]
 
 
-def reference_text(row: HeldOutRow, tokenizer: Any) -> str:
+def first_turns(rows: Sequence[HeldOutRow]) -> list[Turn]:
+    """The first turn of every row."""
+    return [turn for turn in turns_of(rows) if turn.turn == 0]
+
+
+def find_ending(rows: Sequence[HeldOutRow], tokenizer: Any) -> Ending:
+    """The end-of-sequence token, and special tokens that end turns of the data and stand nowhere inside one (``<|eot_id|>``)."""
+    references = [turn.reference for turn in turns_of(rows)]
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    last = {int(reference[-1]) for reference in references} & special
+    inside = {int(token) for reference in references for token in np.unique(reference[:-1])} if last else set()
+    eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos or [0])[0]
+    return Ending((*eos, *sorted(last - inside - set(eos))), int(pad))
+
+
+def read_answer(generated: Generated, turn: Turn, tokenizer: Any, ending: Ending) -> Answer:
+    """The answer as text, beside the reference."""
+    text = decode(generated.ids, tokenizer)
+    return Answer(text, generated.ended, text.strip() == reference_text(turn, tokenizer, ending).strip())
+
+
+def reference_text(turn: Turn, tokenizer: Any, ending: Ending) -> str:
     """The answer that the data gives, up to its end token."""
-    return decode(_until_end(row.reference, tokenizer)[0], tokenizer)
+    return decode(until_end(turn.reference, ending).ids, tokenizer)
 
 
-def decode(ids: np.ndarray, tokenizer: Any) -> str:
-    """Text of the ids, special tokens visible."""
-    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _read(ids: np.ndarray, row: HeldOutRow, tokenizer: Any) -> Answer:
-    kept, ended = _until_end(ids, tokenizer)
-    text = decode(kept, tokenizer)
-    return Answer(text, ended, text.strip() == reference_text(row, tokenizer).strip())
-
-
-def _until_end(ids: np.ndarray, tokenizer: Any) -> tuple[np.ndarray, bool]:
-    ends = np.flatnonzero(ids == tokenizer.eos_token_id) if tokenizer.eos_token_id is not None else ids[:0]
-    return (ids[: ends[0]], True) if len(ends) else (ids, False)
-
-
-@torch.inference_mode()
-def _generate(model: Any, prompts: Sequence[np.ndarray], tokenizer: Any, max_new_tokens: int) -> np.ndarray:
-    """Ids ``[prompts, new tokens]``. Prompts are padded on the left, so that every answer follows its prompt directly."""
-    from transformers import GenerationConfig
-
-    ids = pad_right([prompt[::-1] for prompt in prompts], 0).flip(1)
-    attention = pad_right([np.ones_like(prompt) for prompt in prompts], 0).flip(1)
-    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    new = min(max_new_tokens, room - ids.shape[1]) if room else max_new_tokens
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id or tokenizer.eos_token_id or 0}
-    # In place of the model's own: what it does not set, generate() would take from there (repetition_penalty, say).
-    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=max(1, new), **ends)  # type: ignore[no-untyped-call]
-    generated = model.generate(ids.to(model.device), attention_mask=attention.to(model.device))
-    found: np.ndarray = generated[:, ids.shape[1] :].cpu().numpy()
-    return found
+def decode(ids: np.ndarray, tokenizer: Any, *, special: bool = True) -> str:
+    """Text of the ids; special tokens visible, or left out."""
+    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=not special, clean_up_tokenization_spaces=False))

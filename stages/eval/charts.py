@@ -50,13 +50,38 @@ def interval_chart(name: str, title: str, scores: Mapping[str, Scores], measure:
     return picture(name, f"{title}. {numbers}.", (_WIDTH, 0.5 + 0.36 * len(values)), draw)
 
 
+def size_chart(name: str, title: str, points: Mapping[str, tuple[float, float]]) -> Markup:
+    """A labelled dot per model: megabytes of its weights, and its perplexity."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        low, high = (edge(value for _, value in points.values()) for edge in (min, max))
+        for position, (label, (size, value)) in enumerate(points.items()):
+            axes.plot([size], [value], "o", color=_COLOURS[1 + position % (len(_COLOURS) - 1)], markersize=8, clip_on=False, zorder=3)
+            # In steps of two, so that labels of models of one size do not cover each other.
+            axes.annotate(label, (size, value), (0, 8 if position % 2 else -15), textcoords="offset points", ha="center", fontsize=8)
+        room = 0.25 * (high - low) or 0.05 * high
+        axes.set_ylim(low - room, high + room)
+        axes.set_xlim(0, 1.15 * max(size for size, _ in points.values()))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+        _finish(axes, "weights, MB", "perplexity")
+
+    told = "; ".join(f"{label} {size:.4g} MB, {value:.4g}" for label, (size, value) in points.items())
+    return picture(name, f"{title}. {told}.", (_WIDTH, 2.6), draw)
+
+
 def smoothing_window(points: int) -> int:
     """Points in the centred mean drawn over the loss: a tenth of them, odd; 1, which smooths nothing, below 20."""
     return points // 10 | 1
 
 
-def curve(name: str, title: str, step: np.ndarray, values: np.ndarray, window: int = 1) -> Markup:
-    """``values`` ``[points]`` over optimizer steps; with ``window`` above 1 thin, under their centred mean."""
+def curve(
+    name: str, title: str, step: np.ndarray, values: np.ndarray, window: int = 1, held_out: tuple[np.ndarray, np.ndarray] | None = None
+) -> Markup:
+    """``values`` ``[points]`` over optimizer steps; with ``window`` above 1 thin, under their centred mean.
+
+    ``held_out``: steps and values of evaluations, drawn as dots.
+    """
     smooth = smoothed(values, window)
 
     def draw(figure: Figure) -> None:
@@ -65,11 +90,15 @@ def curve(name: str, title: str, step: np.ndarray, values: np.ndarray, window: i
         if window > 1:
             axes.plot(step, values, color=_BLUE, linewidth=1, alpha=0.45)
         axes.plot(step, smooth, color=_BLUE, linewidth=2, marker=marker)
+        if held_out is not None:
+            axes.plot(*held_out, "o-", color=_COLOURS[2], linewidth=1, markersize=5)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=None if values.min() < 0 else 0)
         _finish(axes, "optimizer step", "")
 
     course = f"from {smooth[0]:.4g} to {smooth[-1]:.4g}, highest {values.max():.4g}, lowest {values.min():.4g}"
+    if held_out is not None:
+        course += f"; on held-out rows {len(held_out[1])} times, last {held_out[1][-1]:.4g}"
     return picture(name, f"{title} over {int(step[-1])} optimizer steps: {course}.", (_WIDTH, 2.3), draw)
 
 

@@ -1,74 +1,72 @@
-"""The order of things: open the rows, judge each model, score, write."""
+"""The order of things: open what is asked, ask each model what is not known yet, score, write."""
 
 from __future__ import annotations
 
-import gc
 import shutil
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from pipeline.digest import canonical_json
+from pipeline.models import judges
 from pipeline.options.views import EvalOptions
 from pipeline.stage import Job, Metrics
-from stages.eval.answers import Answer, answer
-from stages.eval.held_out import HeldOut, open_held_out
-from stages.eval.judge import Judgement, judge
-from stages.eval.records import prediction_records, sample_records, write_jsonl, write_plot
+from stages.eval.exam import Exam, open_exam, tasks_of
+from stages.eval.judges import evaluate_judges
+from stages.eval.output import Found, Outcome, write_metrics, write_plots, write_records
+from stages.eval.records import sample_records, write_jsonl
 from stages.eval.report import Findings, write_report
-from stages.eval.scores import Scores, check_finite, score_models
-from stages.eval.subjects import Subject, find_subjects, open_subject
-from stages.eval.verdict import verdict
+from stages.eval.results import Results
+from stages.eval.subjects import opened
+from stages.eval.text_metrics import TEXT_METRICS
+from stages.eval.verdict import answer, verdict
 
 
 def evaluate(job: Job[EvalOptions]) -> Metrics:
     """Fill data/eval; returns the main scores of every model."""
-    held_out, subjects = open_held_out(job), find_subjects(job.inputs)
-    judgements: dict[str, Judgement] = {}
-    answers: dict[str, list[Answer]] = {}
-    for subject in subjects if held_out.rows else []:
-        judgements[subject.name], answers[subject.name] = _judge_subject(job, subject, held_out)
-        gc.collect()  # a model holds itself in cycles, and the next one needs its memory
-    scores = score_models(judgements, held_out, job.options.seed) if judgements else {}
-    samples = sample_records(held_out, answers, job.options.eval.samples)
-    _write_records(job, held_out, judgements, samples, scores)
-    sizes = {subject.name: subject.size for subject in subjects}
+    if judges(job.inputs["merged"].path) is not None:
+        return evaluate_judges(job)
+    exam, draft = open_exam(job), job.outputs["eval"]
+    outcome = Outcome(exam, _ask_all(job, exam), job.options.seed)
+    samples = sample_records(exam.held_out, outcome.answers("answers"), job.options.eval.samples)
+    write_metrics(draft.path, outcome)
+    write_plots(draft.path, outcome)
+    write_records(draft.path, outcome)
+    write_jsonl(draft.path / "samples.jsonl", samples)
+    shutil.copyfile(job.inputs["trained"].path / "log.csv", draft.path / "loss.csv")
+    facts, benchmark = exam.held_out.facts(), outcome.more.get("benchmark", {})
     findings = Findings(
-        verdict(scores, held_out.facts()), scores, held_out.measure, held_out.facts(), sizes, samples, job.options.eval.max_new_tokens
+        verdict=verdict(outcome.scores, facts, benchmark),
+        answer=answer(outcome.scores, benchmark),
+        scores=outcome.scores,
+        measure=exam.held_out.measure,
+        held_out=facts,
+        subjects=exam.subjects,
+        sources=dict(zip(exam.held_out.source_names, exam.held_out.sources, strict=True)),
+        samples=samples,
+        max_new_tokens=job.options.eval.max_new_tokens,
+        benchmark=exam.benchmark_facts(),
+        more=outcome.more,
     )
-    write_report(job.outputs["eval"].path / "report.html", findings, job.inputs)
-    job.outputs["eval"].describe(verdict=findings.verdict, **held_out.facts())
+    write_report(draft.path / "report.html", findings, job.inputs)
+    draft.describe(verdict=findings.verdict, **facts)
     return _summary(findings)
 
 
-def _judge_subject(job: Job[EvalOptions], subject: Subject, held_out: HeldOut) -> tuple[Judgement, list[Answer]]:
-    options, rows = job.options.eval, held_out.rows
-    model = open_subject(subject)
-    with job.progress.task(f"judge {subject.name}", total=len(rows)) as task:
-        judgement = judge(model, rows, options.batch_size, held_out.choices.ids if held_out.choices else None, task)
-    check_finite(subject.name, judgement, held_out)
-    asked = rows[: options.samples]
-    with job.progress.task(f"ask {subject.name}", total=len(asked), unit="prompts") as task:
-        return judgement, answer(model, asked, held_out.tokenizer, options.batch_size, options.max_new_tokens, task)
-
-
-def _write_records(
-    job: Job[EvalOptions],
-    held_out: HeldOut,
-    judgements: Mapping[str, Judgement],
-    samples: Sequence[Mapping[str, Any]],
-    scores: Mapping[str, Scores],
-) -> None:
-    folder = job.outputs["eval"].path
-    (folder / "metrics.json").write_text(canonical_json({"held_out": held_out.facts(), **scores}), encoding="utf-8")
-    predictions = (record for name, found in judgements.items() for record in prediction_records(name, found, held_out))
-    write_jsonl(folder / "predictions.jsonl", predictions)
-    write_jsonl(folder / "samples.jsonl", samples)
-    write_plot(folder / "accuracy.csv", scores, held_out.measure)
-    write_plot(folder / "held_out_loss.csv", scores, "loss")
-    shutil.copyfile(job.inputs["trained"].path / "log.csv", folder / "loss.csv")
+def _ask_all(job: Job[EvalOptions], exam: Exam) -> Found:
+    """One model after another; a task whose result is known opens no model."""
+    results, tasks = Results(job.cache), tasks_of(exam, job)
+    found: dict[str, dict[str, object]] = {asked.task.name: {} for asked in tasks}
+    for subject in exam.subjects:
+        with opened(subject) as holder:
+            for asked in tasks:
+                # The lambda is called at once, with these values of the loops' variables.
+                found[asked.task.name][subject.name] = results.get(asked.task, subject.digest, lambda: asked.do(holder))  # noqa: B023
+    results.prune()
+    return found
 
 
 def _summary(findings: Findings) -> Metrics:
     measures = ("accuracy", "exact_match", "loss")
     models = {name: {measure: found[measure] for measure in measures if measure in found} for name, found in findings.scores.items()}
+    for name, found in findings.more.get("benchmark", {}).items():
+        models.setdefault(name, {})["benchmark_accuracy"] = found["accuracy"]
+    for name, found in findings.more.get("generation", {}).items():
+        models[name] |= {metric: found[metric] for metric in TEXT_METRICS if metric in found}
     return {"verdict": findings.verdict, "rows": findings.held_out["rows"], **models}

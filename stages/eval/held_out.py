@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,9 @@ from pipeline.bins import Bins
 from pipeline.options.views import EvalOptions
 from pipeline.stage import Job
 from pipeline.tokens import TokenTable
+from stages.eval.answers import Turn, find_ending, first_turns, turns_of
 from stages.eval.choices import Choices, resolve_choices
+from stages.eval.generate import Ending
 from stages.eval.rows import HeldOutRow, load_rows
 
 
@@ -40,6 +45,30 @@ class HeldOut:
         """What "right" means for a row: ``accuracy`` among choices, or ``exact_match``."""
         return "exact_match" if self.choices is None else "accuracy"
 
+    @cached_property
+    def ending(self) -> Ending:
+        """What ends an answer."""
+        return find_ending(self.rows, self.tokenizer)
+
+    @cached_property
+    def turns(self) -> list[Turn]:
+        """Every trained turn of the rows."""
+        return turns_of(self.rows)
+
+    @cached_property
+    def samples(self) -> list[Turn]:
+        """The first turn of each row."""
+        return first_turns(self.rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the rows' ids and masks, in order."""
+        hasher = hashlib.sha256()
+        for row in self.rows:
+            for part in (np.int64(len(row.ids)), row.ids, row.mask):
+                hasher.update(part.tobytes())
+        return hasher.hexdigest()
+
     def facts(self) -> dict[str, Any]:
         """Counts for metrics.json; what is zero or does not apply is left out, but for rows and tokens."""
         facts: dict[str, Any] = {"rows": len(self.rows), "tokens": sum(int(row.mask.sum()) for row in self.rows)}
@@ -52,20 +81,35 @@ class HeldOut:
         source = self.sources[row.source]
         return {"source": source["name"], "file": source["file"], "row": row.row}
 
+    @cached_property
+    def source_names(self) -> list[str]:
+        """The slot of each source, with the file where a slot has several."""
+        slots = [source["name"] for source in self.sources]
+        return [name if slots.count(name) == 1 else f"{name}/{source['file']}" for name, source in zip(slots, self.sources, strict=True)]
+
+    def by_source(self) -> dict[str, np.ndarray]:
+        """Indices of the rows of each source, by its name. Sources in their order."""
+        source_of = np.array([row.source for row in self.rows], np.int64)
+        return {self.source_names[number]: np.flatnonzero(source_of == number) for number in np.unique(source_of).tolist()}
+
     def correct(self, exact: np.ndarray, choice: np.ndarray) -> np.ndarray:
         """bool ``[rows]``, from a model's exact matches and its choices, both ``[rows]``."""
         return exact if self.choices is None else np.equal(choice, self.choices.right)
 
 
-def open_held_out(job: Job[EvalOptions]) -> HeldOut:
+def open_tokenizer(folder: Path) -> Any:
+    """The tokenizer as trained."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def open_held_out(job: Job[EvalOptions], tokenizer: Any) -> HeldOut:
     """Read the rows, and check them against ``eval.choices`` before any model is opened.
 
     Raises:
         RegrowError: choices that cannot be told apart, or a row that begins with none of them.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(job.inputs["tokenizer"].path, local_files_only=True)
     tokens, sources = TokenTable(job.inputs["tokens"].path), job.inputs["tokens"].content["sources"]
     train, evaluation = (Bins.load(job.inputs["packed"].path / f"{split}.arrow") for split in ("train", "eval"))
     rows, unjudged = load_rows(tokens, evaluation)

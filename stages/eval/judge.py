@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,19 @@ class Judgement:
         """bool ``[rows]``: every judged token was the first choice."""
         exact: np.ndarray = self.hits == self.tokens
         return exact
+
+    def of_rows(self, rows: np.ndarray) -> Judgement:
+        """The part that is about these rows (indices)."""
+        return Judgement(self.nll[rows], self.tokens[rows], self.hits[rows], self.choice[rows])
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """JSON values from which :meth:`from_json` makes the same, to the last bit."""
+        return {name: getattr(self, name).tolist() for name in ("nll", "tokens", "hits", "choice")}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, list[Any]]) -> Judgement:
+        """What :meth:`to_json` gave."""
+        return cls(np.array(values["nll"], np.float64), *(np.array(values[name], np.int64) for name in ("tokens", "hits", "choice")))
 
 
 def judge(model: Any, rows: Sequence[HeldOutRow], batch_size: int, choice_ids: np.ndarray | None, task: Task) -> Judgement:

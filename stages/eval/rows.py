@@ -32,11 +32,10 @@ class HeldOutRow:
         """Position of the first judged token: the answer begins here, the prompt ends before."""
         return int(self.mask.argmax())
 
-    @property
-    def reference(self) -> np.ndarray:
-        """Ids of the first unbroken run of judged tokens: the answer that the prompt should get."""
-        rest = self.mask[self.first :]
-        return self.ids[self.first :][: len(rest) if rest.all() else int(rest.argmin())]
+    def runs(self) -> list[tuple[int, int]]:
+        """Unbroken runs of judged tokens, each from where up to where: the answers that the text before each should get."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], self.mask, [False]]))).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def load_rows(tokens: TokenTable, bins: Bins) -> tuple[list[HeldOutRow], int]:

@@ -33,49 +33,79 @@ def check_finite(name: str, judgement: Judgement, held_out: HeldOut) -> None:
 
 
 def score_models(judgements: Mapping[str, Judgement], held_out: HeldOut, seed: int) -> dict[str, Scores]:
-    """Metrics by model name, rounded. The first model is the base that the others are compared with."""
-    names, first = list(judgements), next(iter(judgements.values()))
-    resampled = resample_means(np.stack([judgement.nll for judgement in judgements.values()]), first.tokens.astype(float), seed)
+    """Metrics by model name, rounded. The first model is the base that the others are compared with.
+
+    Each has ``sources`` as well, where the rows come from several: loss and perplexity of each source's rows.
+    """
+    scores = _score_rows(judgements, held_out, seed)
+    by_source = held_out.by_source()
+    for source, rows in by_source.items() if len(by_source) > 1 else ():
+        part = {name: judgement.of_rows(rows) for name, judgement in judgements.items()}
+        for name, found in _score_losses(part, seed).items():
+            scores[name].setdefault("sources", {})[source] = found
+    return {name: rounded(found) for name, found in scores.items()}
+
+
+def _score_rows(judgements: Mapping[str, Judgement], held_out: HeldOut, seed: int) -> dict[str, Scores]:
+    base = next(iter(judgements.values()))
+    scores = _score_losses(judgements, seed)
+    for name, judgement in judgements.items():
+        scores[name] |= _alone(judgement, held_out)
+        if "vs_base" in scores[name]:
+            scores[name]["vs_base"] |= _against(base, judgement, held_out)
+    return scores
+
+
+def _score_losses(judgements: Mapping[str, Judgement], seed: int) -> dict[str, Scores]:
+    """Loss (every token weighs the same) and perplexity, and the change of loss from the first model on the same rows."""
+    names, base = list(judgements), next(iter(judgements.values()))
+    resampled = resample_means(np.stack([judgement.nll for judgement in judgements.values()]), base.tokens.astype(float), seed)
     scores = {}
     for column, (name, judgement) in enumerate(judgements.items()):
-        found = _alone(judgement, held_out) | _named("loss", percentile_interval(resampled[:, column]))
+        rows, tokens = len(judgement.nll), int(judgement.tokens.sum())
+        loss = math.fsum(judgement.nll) / tokens
+        # exp(709) is the largest that a float64 holds.
+        found: Scores = {"rows": rows, "tokens": tokens, "loss": loss, "perplexity": math.exp(loss) if loss < 709 else None}
+        found |= named("loss", percentile_interval(resampled[:, column]))
         if name != names[0]:
-            found["vs_base"] = _against(first, judgement, held_out, percentile_interval(resampled[:, column] - resampled[:, 0]))
-        scores[name] = _rounded(found)
+            change = (math.fsum(judgement.nll) - math.fsum(base.nll)) / tokens
+            interval = percentile_interval(resampled[:, column] - resampled[:, 0])
+            found["vs_base"] = {"loss_change": change} | named("loss_change", interval)
+        scores[name] = found
     return scores
 
 
 def _alone(judgement: Judgement, held_out: HeldOut) -> Scores:
-    rows, tokens = len(judgement.nll), int(judgement.tokens.sum())
-    loss = float(judgement.nll.sum() / tokens)
-    scores: Scores = {"rows": rows, "tokens": tokens, "loss": loss}
-    # exp(709) is the largest that a float64 holds.
-    scores |= {"perplexity": math.exp(loss) if loss < 709 else None, "token_accuracy": float(judgement.hits.sum() / tokens)}
-    scores |= _proportion("exact_match", judgement.exact)
-    return scores | _proportion(held_out.measure, held_out.correct(judgement.exact, judgement.choice))
+    scores: Scores = {"token_accuracy": float(judgement.hits.sum() / judgement.tokens.sum())}
+    scores |= proportion("exact_match", judgement.exact)
+    return scores | proportion(held_out.measure, held_out.correct(judgement.exact, judgement.choice))
 
 
-def _proportion(name: str, correct: np.ndarray) -> Scores:
+def proportion(name: str, correct: np.ndarray) -> Scores:
+    """The share of ``correct`` (bool ``[rows]``, at least one) with its 95 % interval."""
     count = int(correct.sum())
-    return {name: count / len(correct)} | _named(name, wilson_interval(count, len(correct)))
+    return {name: count / len(correct)} | named(name, wilson_interval(count, len(correct)))
 
 
-def _against(base: Judgement, other: Judgement, held_out: HeldOut, loss_interval: tuple[float, float]) -> Scores:
-    before, after = (held_out.correct(judgement.exact, judgement.choice) for judgement in (base, other))
+def compare_rights(before: np.ndarray, after: np.ndarray) -> Scores:
+    """Rows that only one of two models gets right, from bool ``[rows]`` of each, and McNemar's p."""
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    change = float((other.nll.sum() - base.nll.sum()) / base.tokens.sum())
-    counts = {"gained": gained, "lost": lost, "p_value": mcnemar_p(lost, gained)}
-    return counts | {"loss_change": change} | _named("loss_change", loss_interval)
+    return {"gained": gained, "lost": lost, "p_value": mcnemar_p(lost, gained)}
 
 
-def _named(name: str, interval: tuple[float, float]) -> Scores:
+def _against(base: Judgement, other: Judgement, held_out: HeldOut) -> Scores:
+    return compare_rights(*(held_out.correct(judgement.exact, judgement.choice) for judgement in (base, other)))
+
+
+def named(name: str, interval: tuple[float, float]) -> Scores:
+    """The bounds of an interval of ``name``."""
     return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Six digits behind the point; of what is smaller, such as a p-value, six significant ones."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if not isinstance(value, float):
         return value
     return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")

@@ -1,20 +1,20 @@
-"""The models that are judged: where their weights are, how large, how they are opened."""
+"""The models that are judged: where their weights are, how large, what identifies them, and when they are in memory."""
 
 from __future__ import annotations
 
-import sys
+import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifact import Artifact
-from pipeline.models import load_causal_lm, quiet_libraries
+from pipeline.digest import digest_json
+from pipeline.model_folder import open_model
 
-GGUF_FILE = "model.gguf"
 _WEIGHTS = (".safetensors", ".gguf")
+_TEXTS = (".md", ".txt", "LICENSE", "NOTICE")
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,17 @@ class Subject:
 
     Attributes:
         name: ``base``, ``merged``, or a format of data/quantized.
-        folder: a Hugging Face directory, or one that holds ``model.gguf``.
+        folder: a Hugging Face directory, or one that holds a GGUF file.
         size: bytes of its weight files.
+        digest: SHA-256 (hex) of its files by their names, but for those that are written for people.
+        bits_per_weight: as quantize counted them; None of what it did not write.
     """
 
     name: str
     folder: Path
     size: int
+    digest: str
+    bits_per_weight: float | None = None
 
 
 def find_subjects(inputs: Mapping[str, Artifact]) -> list[Subject]:
@@ -41,43 +45,39 @@ def find_subjects(inputs: Mapping[str, Artifact]) -> list[Subject]:
 
 def _subject(name: str, artifact: Artifact, folder: str = "") -> Subject:
     inside = f"{folder}/" if folder else ""
-    files = artifact.files.items()
-    size = sum(record["size"] for file, record in files if file.startswith(inside) and file.endswith(_WEIGHTS))
-    return Subject(name, artifact.path / folder, size)
+    files = {file.removeprefix(inside): record for file, record in artifact.files.items() if file.startswith(inside)}
+    size = sum(record["size"] for file, record in files.items() if file.endswith(_WEIGHTS))
+    read = {file: record["sha256"] for file, record in files.items() if not file.endswith(_TEXTS)}
+    facts = artifact.content.get("formats", {}).get(folder, {})
+    return Subject(name, artifact.path / folder, size, digest_json(read), facts.get("bits_per_weight"))
 
 
-def open_subject(subject: Subject) -> Any:
-    """The model in float32 and evaluation mode, on the first GPU where there is one.
+class OpenSubject:
+    """A subject whose weights are read when they are first asked for."""
 
-    A GGUF file is dequantised while it is read, which leaves the numbers that its quantisation kept.
-    """
-    quiet_libraries()
-    import torch
+    def __init__(self, subject: Subject) -> None:
+        self.name, self.folder = subject.name, subject.folder
+        self._model: Any = None
 
-    model = _open_gguf(subject.folder) if (subject.folder / GGUF_FILE).exists() else _open_folder(subject)
-    return model.to("cuda") if torch.cuda.is_available() else model
+    @property
+    def model(self) -> Any:
+        """The model in float32 and evaluation mode, on the first GPU where there is one."""
+        if self._model is None:
+            self._model = open_model(self.folder)
+        return self._model
 
-
-def _open_folder(subject: Subject) -> Any:
-    if subject.name == "int8":
-        import torchao  # noqa: F401  transformers opens with it; named here, its version is part of the stage's identity
-    return load_causal_lm(subject.folder)
-
-
-def _open_gguf(folder: Path) -> Any:
-    import gguf  # noqa: F401  as above
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with _quiet_stderr():
-        return AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF_FILE, dtype=torch.float32, attn_implementation="sdpa")
+    def close(self) -> None:
+        """Free the memory. A model holds itself in cycles."""
+        if self._model is not None:
+            self._model = None
+            gc.collect()
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """transformers 5.23 draws a bar while it reads GGUF that its own switch for bars does not reach. Warnings come through."""
-    held = StringIO()
-    with redirect_stderr(held):
-        yield
-    lines = (line for line in held.getvalue().splitlines() if line.strip() and "de-quantizing" not in line)
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
+def opened(subject: Subject) -> Iterator[OpenSubject]:
+    """The subject for the time of a block; the next one needs its memory."""
+    holder = OpenSubject(subject)
+    try:
+        yield holder
+    finally:
+        holder.close()

@@ -1,4 +1,4 @@
-"""Tables of the report that come from manifests: sources, what was removed, packing, lineage."""
+"""Tables of the report that come from manifests: sources, what became of rows, packing, lineage."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Table:
 def sources_table(sources: Iterable[Mapping[str, Any]]) -> Table:
     """One row per source with whatever counts its manifest entry has; counts by reason in one cell."""
     sources = list(sources)
-    counts = {key for source in sources for key, value in source.items() if isinstance(value, int)}
+    counts = {key for source in sources for key, value in source.items() if isinstance(value, int)} - {"slow_rows"}
     reasons = sorted({key for source in sources for key, value in source.items() if isinstance(value, Mapping)})
     columns = [*(key for key in _FIRST_COUNTS if key in counts), *sorted(counts - set(_FIRST_COUNTS))]
     heads = ["source", "split", *(_LABELS.get(key, key) for key in columns), *reasons]
     rows = [
-        [_origin(source), source["split"], *(source.get(key, "") for key in columns), *(by_reason(source.get(key)) for key in reasons)]
+        [origin(source), source["split"], *(source.get(key, "") for key in columns), *(by_reason(source.get(key)) for key in reasons)]
         for source in sources
     ]
     return Table(heads, rows)
 
 
-def _origin(source: Mapping[str, Any]) -> str:
+def origin(source: Mapping[str, Any]) -> str:
     """The path as in params.yaml, with the file where that says more."""
     path, file = str(source["path"]), str(source["file"])
     return path if path.endswith(file) else f"{path} ({file})"
@@ -71,6 +71,19 @@ def packing_table(packed: Mapping[str, Any]) -> Table:
     )
 
 
+def fates_table(sources: Sequence[Mapping[str, Any]]) -> Table:
+    """What became of the rows of each source, as the packed manifest counts them; empty where it does not."""
+
+    def row(source: Mapping[str, Any]) -> list[Any]:
+        dropped = {reason: counts["rows"] for reason, counts in source["dropped"].items()}
+        cut, train, held_out = source["truncated"], source["train"], source["eval"]
+        counts = [source["all"]["rows"], source["removed"]["rows"], by_reason(dropped), cut["rows"]]
+        return [origin(source), *counts, train["rows"], train["tokens"], held_out["rows"]]
+
+    heads = ["source", "rows", "duplicates", "dropped", "cut", "trained rows", "their tokens", "held-out rows"]
+    return Table(heads, [row(source) for source in sources])
+
+
 @dataclass(frozen=True)
 class Ancestor:
     """An artifact and what it was made from: (name, digest, whether that is the artifact that was read here)."""
@@ -80,11 +93,20 @@ class Ancestor:
     made_from: Sequence[tuple[str, str, bool]]
 
 
-def lineage(inputs: Mapping[str, Artifact]) -> list[Ancestor]:
-    """Every artifact read, with the digests its manifest recorded. One that is not read here (data/raw) cannot disagree."""
+def lineage(inputs: Mapping[str, Artifact], models: Mapping[str, str]) -> list[Ancestor]:
+    """From the sources' rows to the quantised models: every digest, and those that manifests recorded of what they were made from.
+
+    An artifact that is not read here (data/raw) cannot disagree. ``models``: digests of the judged models' files.
+    """
     digests = {name: artifact.digest for name, artifact in inputs.items()}
 
     def parents(artifact: Artifact) -> list[tuple[str, str, bool]]:
-        return [(name, digest, digests.get(name, digest) == digest) for name, digest in sorted(artifact.inputs.items())]
+        return [(f"data/{name}", digest, digests.get(name, digest) == digest) for name, digest in sorted(artifact.inputs.items())]
 
-    return [Ancestor(name, digests[name], parents(artifact)) for name, artifact in inputs.items()]
+    rows = [
+        Ancestor(f"rows of {origin(source)}", source["sha256"], []) for source in inputs["tokens"].content["sources"] if "sha256" in source
+    ]
+    artifacts = [Ancestor(f"data/{name}", digests[name], parents(artifact)) for name, artifact in inputs.items()]
+    quantised = [("data/quantized", digests["quantized"], True)]
+    inside = [Ancestor(f"data/quantized/{name}", value, quantised) for name, value in models.items() if name not in ("base", "merged")]
+    return [*rows, *artifacts, *inside]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from stages.eval import STAGE
 from tests.eval.workspace import make_workspace, replace
@@ -51,6 +52,17 @@ def evaluated(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def metrics(evaluated: Path) -> Any:
     """metrics.json of that run."""
     return json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def read_parquet() -> Callable[[Path], list[dict[str, Any]]]:
+    """Reader of Parquet files, as records."""
+
+    def read(path: Path) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        return found
+
+    return read
 
 
 @pytest.fixture

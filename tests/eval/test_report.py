@@ -90,7 +90,7 @@ def test_it_opens_with_the_verdict(page: Page, evaluated: Path) -> None:
 
 def test_pictures_are_there_and_say_their_numbers(html: str, page: Page, metrics: Any) -> None:
     pictures = list(page.named("svg"))
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
     assert f"merged {metrics['merged']['accuracy']:.3f} (" in str(pictures[0]["aria-label"])
     for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):

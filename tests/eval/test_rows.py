@@ -13,14 +13,11 @@ def row(mask: list[int]) -> HeldOutRow:
     return HeldOutRow(np.arange(10, 10 + len(mask)), np.array(mask, bool), 0, 0)
 
 
-def test_reference_is_the_first_unbroken_run() -> None:
+def test_runs_are_unbroken_and_may_reach_the_end() -> None:
     several_turns = row([0, 0, 1, 1, 0, 1])
     assert several_turns.first == 2
-    assert several_turns.reference.tolist() == [12, 13]
-
-
-def test_reference_may_reach_the_end() -> None:
-    assert row([0, 1, 1]).reference.tolist() == [11, 12]
+    assert several_turns.runs() == [(2, 4), (5, 6)]
+    assert row([0, 1, 1]).runs() == [(1, 3)]
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 8), st.integers(1, 200))

@@ -70,8 +70,8 @@ def test_metrics_are_those_of_a_plain_loop(name: str, workspace: Path, metrics: 
     assert found["accuracy"] == sum((row["choice"] == "yes") == (row["answer"] == row["yes"]) for row in rows) / 10
 
 
-def test_every_row_is_recorded_with_its_origin(workspace: Path, evaluated: Path, read_jsonl: Reader) -> None:
-    records = read_jsonl(evaluated / "predictions.jsonl")
+def test_every_row_is_recorded_with_its_origin(workspace: Path, evaluated: Path, read_parquet: Reader) -> None:
+    records = read_parquet(evaluated / "predictions.parquet")
     assert [record["model"] for record in records] == [name for name in ("base", "merged", "int8", "q8_0") for _ in range(10)]
     for record, row in zip(records[10:20], judge_slowly(workspace / "data", "merged"), strict=True):
         assert (record["source"], record["file"], record["tokens"]) == ("train-00", "rows.jsonl", len(row["nll"]))
@@ -91,8 +91,8 @@ def test_intervals_hold_their_values_and_the_tuned_model_is_better(metrics: Any)
     assert "vs_base" not in metrics["base"]
 
 
-def test_int8_is_judged_as_stored(evaluated: Path, read_jsonl: Reader) -> None:
-    records = read_jsonl(evaluated / "predictions.jsonl")
+def test_int8_is_judged_as_stored(evaluated: Path, read_parquet: Reader) -> None:
+    records = read_parquet(evaluated / "predictions.parquet")
     merged, int8 = ([record["loss"] for record in records if record["model"] == name] for name in ("merged", "int8"))
     assert int8 != merged
     assert int8 == pytest.approx(merged, abs=0.05)
@@ -124,3 +124,15 @@ def answer_slowly(model: Any, tokenizer: Any, prompt: str) -> tuple[str, bool]:
         if new[-1] == tokenizer.eos_token_id:
             return tokenizer.decode(new[:-1]), True
     return tokenizer.decode(new), False
+
+
+def test_sizes_stand_beside_what_they_cost(workspace: Path, evaluated: Path, metrics: Any) -> None:
+    merged, q8_0 = metrics["merged"], metrics["q8_0"]
+    assert merged["weights_bytes"] == (workspace / "data/merged/model.safetensors").stat().st_size
+    assert q8_0["weights_bytes"] == (workspace / "data/quantized/q8_0/model.gguf").stat().st_size
+    assert q8_0["perplexity_ratio"] == pytest.approx(q8_0["perplexity"] / merged["perplexity"], abs=2e-6)
+    assert "perplexity_ratio" not in merged and "perplexity_ratio" not in metrics["base"]
+    head, *lines = (evaluated / "sizes.csv").read_text().splitlines()
+    assert head == "model,weights_bytes,perplexity,perplexity_ratio"
+    assert lines[1].split(",") == ["merged", str(merged["weights_bytes"]), str(merged["perplexity"]), ""]
+    assert "Size and perplexity" in (evaluated / "report.html").read_text()

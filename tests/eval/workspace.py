@@ -38,6 +38,7 @@ def make_workspace(folder: Path, rows: Callable[[Any], Sequence[Row]] = question
     publish_tokens(data, made)
     publish_artifact(data, "dedupe", lambda path: None, rows=len(made), kept=len(made), removed={})
     publish_bins(data, [list(range(held_out, len(made)))] if held_out < len(made) else [], [[row] for row in range(held_out)])
+    publish_artifact(data, "benchmark", lambda path: None, sources=[])
     publish_artifact(data, "trained", lambda path: (path / "log.csv").write_text(LOG))
     return folder
 
@@ -92,3 +93,8 @@ def reseal(data: Path, name: str, **content: Any) -> Artifact:
 
     old = open_artifact(data / name, verify=False)
     return seal(Draft(name, data / name, {**old.content, **content}), old.inputs)
+
+
+def drop_quantized(data: Path) -> None:
+    """base and merged alone: half the models to open."""
+    replace(data, "quantized", lambda: publish_artifact(data, "quantized", lambda folder: None))
