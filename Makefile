@@ -19,7 +19,11 @@ oracle: $(INSTALLED)  ## compare our rows with those that Axolotl made of the ca
 	$(BIN)/python -m tests.oracle $(CASES)
 
 bench: $(INSTALLED)  ## measure us beside others; see benchmarks/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[bench]"
 	$(BIN)/python benchmarks/tokenize.py
+	$(BIN)/python benchmarks/dedupe.py
+	$(BIN)/python benchmarks/pack.py
+	$(BIN)/python benchmarks/train.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -40,4 +44,4 @@ lock:  ## resolve pyproject.toml anew and pin the result
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .regrow data/raw data/tokenizer data/base data/tokens data/dedupe data/packed data/trained data/merged data/quantized data/eval data/metrics
+	rm -rf .venv .regrow data/raw data/tokenizer data/base data/benchmark data/tokens data/dedupe data/packed data/trained data/merged data/quantized data/eval data/metrics

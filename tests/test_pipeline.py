@@ -129,7 +129,7 @@ TEN_OPTIONS = {
     "learning_rate": 0.02,
     "lora_r": 4,
     "merge": {"max_shard_size_mb": 7},
-    "quantize": {"formats": ["q8_0"]},
+    "quantize": ["q8_0"],
     "eval": {"samples": 2},
 }
 
@@ -152,9 +152,9 @@ def test_ten_options_make_exactly_the_stages_run_that_the_table_says(clone: Clon
         ({"num_epochs": 1.0}, []),
         ({"learning_rate": 0.02}, ALL[4:]),
         ({"sequence_len": 48}, ALL[3:]),
-        ({"quantize": {"formats": ["q8_0"]}}, ALL[6:]),
+        ({"quantize": ["q8_0"]}, ALL[6:]),
     ],
-    ids=["a default written out", "learning_rate", "sequence_len", "quantize.formats"],
+    ids=["a default written out", "learning_rate", "sequence_len", "quantize"],
 )
 def test_only_what_depends_on_a_change_runs(clone: Clone, changes: dict[str, Any], expected: list[str]) -> None:
     clone.write(changes)
