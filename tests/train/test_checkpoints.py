@@ -163,7 +163,7 @@ def test_a_file_asks_for_a_checkpoint(workspace: Path, settings: dict[str, Any],
     assert str(os.getpid()) in heard.said[0] and (len(heard.said) == 2) == (len(steps) == 2)
 
 
-@pytest.mark.shows("dynamic_checkpoint")
+@pytest.mark.shows("dynamic_checkpoint.enabled")
 def test_a_signal_asks_for_a_checkpoint(published: Path, workspace: Path) -> None:
     options = EVERY | {"save_strategy": "no", "dynamic_checkpoint": {"enabled": True}}
     before = signal.getsignal(signal.SIGUSR1)
