@@ -54,13 +54,16 @@ def _lacking(facts: OptionFacts, value: Any, default: Any, machine: Machine) -> 
 def resolve(recipe: Recipe, machine: Machine) -> list[Decided]:
     """Every option that stages read, with its value and why it has it, in the order of the schema."""
     decided = decisions(recipe.options, machine)
-    return [_resolved(recipe, decided, path, value) for path, _, value in _values(recipe.options, ())]
+    found = [_resolved(recipe, decided, path, value) for path, _, value in _values(recipe.options, ())]
+    return list({item.key: item for item in found}.values())
 
 
 def _resolved(recipe: Recipe, decided: dict[str, Decided], path: Place, value: Any) -> Decided:
     key = dotted(path)
     if key in decided:
         return decided[key]
+    if (left_out := decided.get(str(path[0]))) is not None and left_out.value == []:
+        return left_out
     if path in recipe.source.lines:
         return Decided(key, value, f"{recipe.source.name}:{recipe.source.lines[path]}")
     return Decided(key, value, "default" if value is not None else "not set")

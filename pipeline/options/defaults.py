@@ -80,12 +80,19 @@ def tokenizer_of_config(options: RecipeOptions) -> Iterator[Decided]:
         yield Decided("tokenizer_config", options.base_model_config, "base_model_config, when not set")
 
 
+def formats_of_judges(options: RecipeOptions) -> Iterator[Decided]:
+    """No format keeps the head of a model that scores."""
+    if (options.reward_model or options.process_reward_model) and "quantize" not in options.model_fields_set:
+        yield Decided("quantize", [], "reward models are not quantised")
+
+
 SETTLED: tuple[Callable[[RecipeOptions], Iterator[Decided]], ...] = (
     template_of_text,
     documents,
     random_rows,
     streamed_rows,
     tokenizer_of_config,
+    formats_of_judges,
 )
 
 

@@ -78,6 +78,12 @@ CASES: list[Case] = [
     ),
     ("choices_are_distinct", {"eval": {"choices": ["a", "b", "a"]}}, "eval.choices", {"eval": {"choices": ["a", "b"]}}),
     (
+        "judges_are_not_quantised",
+        {"reward_model": True, "quantize": ["int8"], "datasets": [{"path": "a.jsonl", "type": "bradley_terry.chat_template"}]},
+        "quantize",
+        {"quantize": []},
+    ),
+    (
         "formats_are_distinct",
         {"quantize": ["int8", "q8_0", {"format": "torchao", "weight_dtype": "int8"}]},
         "quantize.2",

@@ -47,6 +47,13 @@ def schemes_have_groups_or_none(options: RecipeOptions) -> Iterator[Broken]:
             yield broken(f"{place}.group_size {place}", f"{entry.scheme} has a scale for each row, and no groups", works)
 
 
+def judges_are_not_quantised(options: RecipeOptions) -> Iterator[Broken]:
+    """No format keeps the head that scores."""
+    which = "reward_model" if options.reward_model else "process_reward_model" if options.process_reward_model else None
+    if which is not None and options.quantize and "quantize" in options.model_fields_set:
+        yield broken(f"quantize {which}", "no format keeps the head of a reward model", "write `quantize: []`, or leave it out")
+
+
 def formats_are_distinct(options: RecipeOptions) -> Iterator[Broken]:
     """Each of them is written once."""
     seen: dict[str, str] = {}
@@ -130,6 +137,7 @@ QUANTIZATION = (
     entries_say_what_their_format_reads,
     types_belong_to_their_format,
     schemes_have_groups_or_none,
+    judges_are_not_quantised,
     formats_are_distinct,
     rounding_is_simulated_on_whole_weights,
     rounding_is_simulated_alone,
