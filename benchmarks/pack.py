@@ -26,7 +26,7 @@ from benchmarks import measuring  # noqa: E402
 from benchmarks.measuring import Result, timed  # noqa: E402
 
 CAPACITIES = (2048, 4096, 8192)
-KINDS = ("log-normal", "bimodal", "uniform")
+KINDS = ("log-normal", "bimodal", "uniform", "short")
 PEER_ROWS = 1_000_000
 PEER_TOKENS = 500_000_000
 MOST_ROWS = 200
@@ -63,7 +63,7 @@ def _report(sizes: list[int], stage_rows: int, note: str) -> Iterator[str]:
     yield measuring.heading("pack: bins and seconds", ("numpy", "pyarrow", "trl", "datasets"))
     yield f"\n{note}" if note else ""
     yield (
-        "\nregrow: best fit over all rows, at most 200 a bin (the default), with the index laid out, written and read again. TRL: "
+        "\nregrow: over all rows, at most 200 a bin (the default), with the index laid out, written and read again. TRL: "
         '`pack_dataset(strategy="bfd")`, which packs 1,000 rows at a time. first-fit: in the order of the rows, 100,000 at a time, at most '
         "200 a bin, as Axolotl's sampler does; it is written for this comparison in Python, so its seconds are left out."
     )
@@ -125,6 +125,8 @@ def draw(kind: str, rows: int, capacity: int) -> np.ndarray:
         lengths = random.lognormal(5.6, 1, rows)
     elif kind == "bimodal":  # short answers and long documents, half of each
         lengths = np.where(random.random(rows) < 0.5, random.normal(200, 50, rows), random.normal(0.7 * capacity, 0.05 * capacity, rows))
+    elif kind == "short":  # rows of similar length, about eight to a bin
+        lengths = random.normal(capacity / 8, capacity / 64, rows)
     else:
         lengths = random.uniform(1, capacity, rows)
     return np.clip(lengths, 2, capacity).astype(np.int64)

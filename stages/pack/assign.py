@@ -8,7 +8,9 @@ import numpy as np
 
 from pipeline.options.views import PackOptions
 from stages.pack.best_fit import best_fit_decreasing
+from stages.pack.mixed_fit import FEWEST_ROWS_PER_BIN, mixed_fit
 from stages.pack.next_fit import next_fit
+from stages.pack.statistics import lower_bound
 
 
 def training_bins(options: PackOptions, lengths: np.ndarray) -> np.ndarray:
@@ -19,9 +21,22 @@ def training_bins(options: PackOptions, lengths: np.ndarray) -> np.ndarray:
         return next_fit(lengths, options.sequence_len, options.sample_packing_bin_size)
 
     def fit(group: np.ndarray) -> np.ndarray:
-        return best_fit_decreasing(group, options.sequence_len, options.sample_packing_bin_size)
+        return fewest_bins(group, options.sequence_len, options.sample_packing_bin_size)
 
     return in_groups(fit, lengths, options.sample_packing_group_size)
+
+
+def fewest_bins(lengths: np.ndarray, capacity: int, most_rows: int | None = None) -> np.ndarray:
+    """Best fit, or a mixture of lengths where that leaves more than a thousandth of the bins too many and mixing needs fewer.
+
+    Arguments and result are those of :func:`~stages.pack.best_fit.best_fit_decreasing`.
+    """
+    bins = best_fit_decreasing(lengths, capacity, most_rows)
+    opened = int(bins.max(initial=-1)) + 1
+    if opened <= 1.001 * lower_bound(lengths, capacity, most_rows) or len(lengths) < FEWEST_ROWS_PER_BIN * opened:
+        return bins
+    mixed = mixed_fit(lengths, capacity, most_rows)
+    return mixed if int(mixed.max()) + 1 < opened else bins
 
 
 def evaluation_bins(options: PackOptions, lengths: np.ndarray) -> np.ndarray:
