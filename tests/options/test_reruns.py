@@ -132,6 +132,8 @@ def base(place: str) -> str:
         return GOOD + "max_steps: 5\npretraining_dataset:\n  - path: documents.jsonl\n"
     if place.startswith("lr_groups."):
         return GOOD + "lr_groups:\n  - {name: a, modules: [b], lr: 1.0}\n"
+    if place in ("reward_model", "process_reward_model"):
+        return GOOD + "quantize: []\n"  # as it is for them when it is left open
     if place.startswith("quantize."):
         return GOOD + "quantize:\n  - {format: torchao, weight_dtype: int8}\n"
     return GOOD.replace("type: chat_template", "type: {}") if place.startswith("datasets.type.") else GOOD
