@@ -94,7 +94,7 @@ def test_no_worker_outlives_a_run_that_is_stopped(
     process, workers = running
     assert len(alive(workers)) == 2
     os.killpg(process.pid, number) if to_all else process.send_signal(number)
-    process.wait(10)
+    process.wait(60)
     wait_for(lambda: not alive(workers), 5)
     assert not alive(workers)
     assert process.stderr is not None
