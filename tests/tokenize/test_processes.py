@@ -31,13 +31,14 @@ def killed(row):
 """
 
 _RUN = """
-import sys
+import signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from pipeline.process import die_with_parent
 from stages.tokenize import corpus
 from tests.tokenize.test_blocks import chats, run
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts into the background with SIGINT ignored
     die_with_parent()
     corpus._BYTES_PER_WORKER = 1
     options = {"datasets": [{"path": "x.jsonl", "type": "own.slow"}], "dataset_num_proc": 2}
@@ -94,7 +95,7 @@ def test_no_worker_outlives_a_run_that_is_stopped(
     process, workers = running
     assert len(alive(workers)) == 2
     os.killpg(process.pid, number) if to_all else process.send_signal(number)
-    process.wait(60)
+    process.wait(20)
     wait_for(lambda: not alive(workers), 5)
     assert not alive(workers)
     assert process.stderr is not None
