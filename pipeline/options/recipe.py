@@ -80,7 +80,11 @@ def examine(source: Source, *, data_only: bool = False) -> tuple[list[Problem], 
     statuses = [problem for problem in status_problems(RecipeOptions, source.value) if problem.path not in unsound]
     statuses = [problem for problem in statuses if not (data_only and _awaits_training(problem))]
     unsound |= {problem.path for problem in statuses if problem.breaks_model}
-    rules = _by_rules(source, _sound_part(source.value, unsound), RULES, unsound)
+    rules = [
+        problem
+        for problem in _by_rules(source, _sound_part(source.value, unsound), RULES, unsound)
+        if not data_only or str(problem.path[0]) in _DATA
+    ]
     return [*renaming.problems, *shape, *statuses, *rules], [*warnings, *renaming.warnings]
 
 
