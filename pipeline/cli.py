@@ -316,7 +316,7 @@ def _add_stage_command(name: str, summary: str) -> None:
         force: Annotated[bool, typer.Option("--force", help="Run this stage even if nothing changed, and no stage before it.")] = False,
         single: Annotated[bool, typer.Option("--single", help="Run this stage if it changed, and no stage before it.")] = False,
     ) -> None:
-        from pipeline.reproduce import reproduce
+        from pipeline.through_dvc import reproduce
 
         reproduce(name, force=force, single=single)
 
