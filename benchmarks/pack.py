@@ -199,7 +199,7 @@ def _stage_times(rows: int) -> Result:
     from pipeline.kept import KeptRows
     from pipeline.tokens import TokenWriter
     from stages.pack import STAGE
-    from stages.train.corpus import open_corpus
+    from stages.train.data.corpus import open_corpus
     from tests.tiny import publish_artifact, run_stage
 
     random = np.random.Generator(np.random.PCG64(0))

@@ -10,11 +10,11 @@ from transformers import SchedulerType, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from pipeline.options.views import TrainOptions
-from stages.train.best import criterion_of
-from stages.train.compilation import compiles
 from stages.train.launch import Launch
-from stages.train.precision import Precision
-from stages.train.schedule import Schedule
+from stages.train.loop.best import criterion_of
+from stages.train.loop.schedule import Schedule
+from stages.train.model.compilation import compiles
+from stages.train.model.precision import Precision
 
 
 def training_arguments(

@@ -14,19 +14,19 @@ from pipeline.order import BinOrder
 from pipeline.progress import Progress
 from pipeline.stage import Job
 from stages.train.arguments import training_arguments
-from stages.train.callbacks import SetEpoch
-from stages.train.corpus import Corpus
-from stages.train.data import BinDataset, EpochOrder, Padding, single_bins
-from stages.train.few_bits import each_row_alone
-from stages.train.isolation import check_isolation
-from stages.train.joining import joins_rows
+from stages.train.attention.isolation import check_isolation
+from stages.train.attention.joining import joins_rows
+from stages.train.data.bins import BinDataset, EpochOrder, Padding, single_bins
+from stages.train.data.corpus import Corpus
 from stages.train.judged import StepDataset, StepTrainer
 from stages.train.launch import Launch
-from stages.train.model import build_model
-from stages.train.parts import part_callbacks
-from stages.train.precision import Precision, as_in_training
-from stages.train.qat import rounding_callbacks, simulate_rounding
-from stages.train.schedule import Schedule
+from stages.train.loop.callbacks import SetEpoch
+from stages.train.loop.schedule import Schedule
+from stages.train.model.build import build_model
+from stages.train.model.few_bits import each_row_alone
+from stages.train.model.parts import part_callbacks
+from stages.train.model.precision import Precision, as_in_training
+from stages.train.model.qat import rounding_callbacks, simulate_rounding
 from stages.train.trainer import BinTrainer
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.options.views import TrainOptions
-from stages.train.data import IGNORED, BinDataset
+from stages.train.data.bins import IGNORED, BinDataset
 from stages.train.loss import Loss
 from stages.train.trainer import BinTrainer
 

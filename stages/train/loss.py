@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.data import IGNORED, next_labels
-from stages.train.precision import as_in_training
+from stages.train.data.bins import IGNORED, next_labels
+from stages.train.model.precision import as_in_training
 
 
 def selects_logits(model: Any) -> bool:

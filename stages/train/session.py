@@ -14,22 +14,22 @@ from pipeline.generation import generates
 from pipeline.options.views import TrainOptions
 from pipeline.progress import Progress
 from pipeline.stage import Job, Metrics
-from stages.train.batches import OutOfMemory, halved, out_of_memory, settle_batches
-from stages.train.best import History, criterion_of
 from stages.train.building import build_trainer, order_of
-from stages.train.card import CARD, model_card
-from stages.train.checkpoints import read_origin, remove_incomplete
-from stages.train.corpus import Corpus, open_corpus
-from stages.train.counts import SeenTokens
+from stages.train.checkpoints.complete import read_origin, remove_incomplete
+from stages.train.checkpoints.origin import choose_start, forget_later, origin_of
+from stages.train.data.batch_sizes import OutOfMemory, halved, out_of_memory, settle_batches
+from stages.train.data.corpus import Corpus, open_corpus
+from stages.train.data.counts import SeenTokens
 from stages.train.launch import Launch, Silence, find_launch
-from stages.train.log import columns_of, evaluation_lines, log_lines, write_log
-from stages.train.milestones import Keeping
+from stages.train.loop.best import History, criterion_of
+from stages.train.loop.log import columns_of, evaluation_lines, log_lines, write_log
+from stages.train.loop.milestones import Keeping
+from stages.train.loop.running import Course, run
+from stages.train.loop.schedule import Schedule, plan_schedule
+from stages.train.model.precision import Precision, choose_precision
 from stages.train.online.counts import SeenAnswers
-from stages.train.origin import choose_start, forget_later, origin_of
-from stages.train.output import copy_tokenizer, kind_of, write_model
-from stages.train.precision import Precision, choose_precision
-from stages.train.running import Course, run
-from stages.train.schedule import Schedule, plan_schedule
+from stages.train.output.card import CARD, model_card
+from stages.train.output.folder import copy_tokenizer, kind_of, write_model
 from stages.train.trainer import Steps
 
 

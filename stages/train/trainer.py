@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from pipeline.options.views import TrainOptions
-from stages.train.data import BinDataset, Collator, EpochOrder, Padding
-from stages.train.evaluation import EVALUATED, batch_sums, metrics_of
-from stages.train.joining import joins_rows
+from stages.train.adapters.relora import load_base, save_base
+from stages.train.attention.joining import joins_rows
+from stages.train.data.bins import BinDataset, Collator, EpochOrder, Padding
 from stages.train.learning_rates.build import build_scheduler
+from stages.train.loop.evaluation import EVALUATED, batch_sums, metrics_of
+from stages.train.loop.milestones import Milestones
 from stages.train.loss import Loss, choose_loss, selects_logits
-from stages.train.milestones import Milestones
-from stages.train.offload import keep_activations
+from stages.train.model.offload import keep_activations
 from stages.train.optimizers.build import build_optimizer
-from stages.train.relora import load_base, save_base
 
 
 class Steps(Milestones):
@@ -129,7 +129,7 @@ class BinTrainer(Steps, Trainer):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """See :data:`stages.train.evaluation.EVALUATED`."""
+        """See :data:`stages.train.loop.evaluation.EVALUATED`."""
         model: Any = self.model
         model.eval()
         sums = torch.zeros(len(EVALUATED), dtype=torch.float64)

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from stages.merge import STAGE
-from stages.train.output import write_model
+from stages.train.output.folder import write_model
 from tests.merge.adapters import logits, peft_model
 from tests.tiny import publish_artifact, run_stage, save_model, save_tokenizer
 from tests.train.workspace import FULL, pairs, train

@@ -20,7 +20,7 @@ from pipeline.digest import digest_file
 from pipeline.errors import RegrowError
 from pipeline.export import files
 from pipeline.tokens import TokenTable
-from stages.train.data import BinDataset
+from stages.train.data.bins import BinDataset
 from tests.pipeline.test_inspect import publish as publish_rows
 from tests.tiny import publish_bins
 

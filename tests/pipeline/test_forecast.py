@@ -65,7 +65,7 @@ def test_parameters_are_those_of_the_model(tmp_path: Path, kind: str) -> None:
     ids=["names", "pattern", "usual", "saved whole", "ranks"],
 )
 def test_adapters_count_as_train_makes_them(tmp_path: Path, options: dict[str, Any]) -> None:
-    from stages.train.model import build_model
+    from stages.train.model.build import build_model
 
     save_model(tmp_path, tie_word_embeddings=False)
     asked = view(adapter="lora", lora_r=3, **options)

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import Interrupted, RegrowError
-from stages.train.adapter import add_adapter
-from stages.train.beginning import lora_layers
-from stages.train.model import build_model
-from stages.train.normal_float import BLOCK, loftq, normal_float_values, round_to_normal_float
+from stages.train.adapters.adapter import add_adapter
+from stages.train.adapters.beginning import lora_layers
+from stages.train.adapters.normal_float import BLOCK, loftq, normal_float_values, round_to_normal_float
+from stages.train.model.build import build_model
 from tests.tiny import publish_artifact
 from tests.train.test_options import view
 from tests.train.workspace import FULL, SignalAt, finished, train

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from pipeline.errors import MissingExtra, RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train import attention, varlen
-from stages.train.attention import choose_attention, loaded_with
-from stages.train.model import build_model
+from stages.train.attention import kernels, varlen
+from stages.train.attention.kernels import choose_attention, loaded_with
+from stages.train.model.build import build_model
 from tests.train.workspace import FULL, Heard, finished, read_log, train
 
 SIZES: dict[str, Any] = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -147,12 +147,12 @@ def test_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
     with pytest.raises(RegrowError, match=f"{kernel} needs a CUDA device"):
         loaded_with(view(attn_implementation=kernel))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
     if kernel == "flex_attention":
         assert loaded_with(view(attn_implementation=kernel)) == kernel
         return
     with pytest.raises(RegrowError, match=f"{kernel} needs") as caught:
         loaded_with(view(attn_implementation=kernel))
     assert isinstance(caught.value, MissingExtra) == (kernel == "flash_attention_2")
-    monkeypatch.setattr(attention, "find_spec", lambda name: name)
+    monkeypatch.setattr(kernels, "find_spec", lambda name: name)
     assert loaded_with(view(attn_implementation=kernel)) == kernel

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.batches import halved, settle_batches
+from stages.train.data.batch_sizes import halved, settle_batches
 from stages.train.trainer import BinTrainer
 from tests.train.workspace import FULL, LORA, Heard, finished, read_log, train
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.options.views import TrainOptions
-from stages.train.best import Criterion
-from stages.train.cadence import Cadence, evaluation_cadence, save_cadence
-from stages.train.schedule import plan_schedule
+from stages.train.loop.best import Criterion
+from stages.train.loop.cadence import Cadence, evaluation_cadence, save_cadence
+from stages.train.loop.schedule import plan_schedule
 
 
 def due(cadence: Cadence, steps: int) -> list[int]:

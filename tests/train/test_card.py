@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from pipeline.artifact import Artifact
-from stages.train.card import model_card
+from stages.train.output.card import model_card
 from tests.tiny import MINIMAL
 from tests.train.workspace import FULL, LORA, train
 

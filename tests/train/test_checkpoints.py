@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.progress import Task
-from stages.train.checkpoints import MARKER, ORIGIN
+from stages.train.checkpoints.complete import MARKER, ORIGIN
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, train
 
 EVERY: dict[str, Any] = {name: value for name, value in FULL.items() if name != "save_steps"} | {"save_total_limit": 9}

@@ -14,7 +14,7 @@ from pipeline.options.views import TrainOptions
 from pipeline.order import BinOrder
 from stages.train.arguments import training_arguments
 from stages.train.launch import Launch
-from stages.train.schedule import plan_schedule
+from stages.train.loop.schedule import plan_schedule
 from tests.train.workspace import FULL, SignalAt, build, finished, make_rows, read_log, train
 
 GROUPED: dict[str, Any] = FULL | {"group_by_length": True, "dataloader_drop_last": True}

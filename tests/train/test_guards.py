@@ -48,8 +48,8 @@ def test_memory_is_freed_when_it_is_due(measured: Path, monkeypatch: pytest.Monk
     """-1: after three epochs and before two evaluations."""
     freed: list[str] = []
     cuda = SimpleNamespace(is_available=lambda: True, empty_cache=lambda: freed.append("torch_empty_cache_steps"))
-    monkeypatch.setattr("stages.train.guards.gc", SimpleNamespace(collect=lambda: freed.append("gc_collect_steps")))
-    monkeypatch.setattr("stages.train.guards.torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr("stages.train.loop.guards.gc", SimpleNamespace(collect=lambda: freed.append("gc_collect_steps")))
+    monkeypatch.setattr("stages.train.loop.guards.torch", SimpleNamespace(cuda=cuda))
     train(measured, FULL | {option: value, "eval_steps": 3})
     assert freed == [option] * times
 
@@ -65,7 +65,7 @@ def test_a_profile_has_the_steps_asked_for(published: Path, workspace: Path, sta
 
 
 def test_on_a_gpu_its_memory_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.train.guards import Profile
+    from stages.train.loop.guards import Profile
 
     calls: list[Any] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -24,10 +24,10 @@ from pipeline.bins import Bins, Skips
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
 from pipeline.tokens import TokenTable
-from stages.train import varlen
-from stages.train.data import BinDataset, Collator, Example
-from stages.train.isolation import check_isolation
-from stages.train.joining import joins_rows
+from stages.train.attention import varlen
+from stages.train.attention.isolation import check_isolation
+from stages.train.attention.joining import joins_rows
+from stages.train.data.bins import BinDataset, Collator, Example
 from stages.train.loss import token_loss
 from tests.tiny import publish_artifact
 from tests.train.workspace import build, make_rows, read_log, train

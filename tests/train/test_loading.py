@@ -13,8 +13,9 @@ import torch
 from pipeline.errors import MissingExtra, RegrowError
 from pipeline.models import load_causal_lm
 from pipeline.options.views import TrainOptions
-from stages.train import few_bits, loading, packages
-from stages.train.model import build_model
+from stages.train import packages
+from stages.train.model import few_bits, loading
+from stages.train.model.build import build_model
 from tests.train.workspace import LORA, Heard, finished, read_log, train
 
 QLORA = LORA | {"adapter": "qlora", "lora_dropout": 0.0, "load_in_4bit": True}

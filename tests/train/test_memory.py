@@ -15,9 +15,9 @@ import torch
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.loss import LossInPieces, token_loss
-from stages.train.model import build_model
-from stages.train.offload import Away, Store, choose_place, keep_activations
-from stages.train.tiling import tile_mlps
+from stages.train.model.build import build_model
+from stages.train.model.offload import Away, Store, choose_place, keep_activations
+from stages.train.model.tiling import tile_mlps
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, read_log, train
 
 PLAIN = FULL | {"max_steps": 3}

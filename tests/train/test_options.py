@@ -11,9 +11,9 @@ from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.arguments import training_arguments
 from stages.train.launch import Launch
-from stages.train.model import build_model
-from stages.train.precision import choose_precision
-from stages.train.schedule import plan_schedule
+from stages.train.loop.schedule import plan_schedule
+from stages.train.model.build import build_model
+from stages.train.model.precision import choose_precision
 from tests.train.workspace import FULL, Heard, build, finished, make_rows, read_log, train
 
 

@@ -18,9 +18,9 @@ from pipeline.models import load_causal_lm
 from pipeline.options.views import TrainOptions
 from pipeline.order import BinOrder, epoch_order
 from pipeline.tokens import TokenTable
-from stages.train.counts import BinCounts, SeenTokens
-from stages.train.data import EMPTY_BIN, EpochOrder
-from stages.train.schedule import plan_schedule
+from stages.train.data.bins import EMPTY_BIN, EpochOrder
+from stages.train.data.counts import BinCounts, SeenTokens
+from stages.train.loop.schedule import plan_schedule
 from tests.train.workspace import SignalAt, read_log, train
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -15,7 +15,7 @@ from pipeline.bins import Bins
 from pipeline.errors import RegrowError
 from pipeline.models import load_causal_lm
 from pipeline.tokens import TokenTable
-from stages.train.data import BinDataset, Collator, Padding
+from stages.train.data.bins import BinDataset, Collator, Padding
 from stages.train.loss import token_loss
 from tests.tiny import publish_artifact
 from tests.train.workspace import Row, build, make_rows, read_log, train

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import Interrupted, RegrowError
-from stages.train.neftune import document_lengths
-from stages.train.parts import drawn_layers
+from stages.train.model.neftune import document_lengths
+from stages.train.model.parts import drawn_layers
 from tests.train.workspace import FULL, LORA, SignalAt, finished, train
 
 DECAYING = FULL | {"weight_decay": 0.5, "learning_rate": 1e-2}
@@ -109,7 +109,7 @@ def test_noise_changes_what_is_learned(published: Path) -> None:
 
 
 def test_noise_is_as_large_as_the_paper_says(published: Path) -> None:
-    from stages.train.model import build_model
+    from stages.train.model.build import build_model
     from tests.train.test_options import view
 
     model = build_model(published / "data" / "base", view(neftune_noise_alpha=5.0))

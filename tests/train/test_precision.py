@@ -11,12 +11,12 @@ import torch
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train import compilation, precision
 from stages.train.arguments import training_arguments
 from stages.train.launch import Launch
-from stages.train.model import build_model
-from stages.train.precision import choose_precision, compute_dtype, compute_in_8_bits, weights_dtype
-from stages.train.schedule import plan_schedule
+from stages.train.loop.schedule import plan_schedule
+from stages.train.model import compilation, precision
+from stages.train.model.build import build_model
+from stages.train.model.precision import choose_precision, compute_dtype, compute_in_8_bits, weights_dtype
 from tests.train.workspace import FULL, LORA, Heard, finished, read_log, train
 
 
@@ -121,7 +121,7 @@ def test_frozen_weights_in_the_numbers_of_autocast_change_no_bit(monkeypatch: py
     assert model.get_input_embeddings().weight.dtype is layer.self_attn.q_proj.lora_A["default"].weight.dtype is torch.float32
     options = LORA | {"bf16": True, "max_steps": 3}
     halved, _ = train(workspace, options, progress=Heard())
-    monkeypatch.setattr("stages.train.model.halve_frozen", lambda model, options: None)
+    monkeypatch.setattr("stages.train.model.build.halve_frozen", lambda model, options: None)
     whole, _ = train(workspace, options, progress=Heard())
     assert halved.files == whole.files
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import RecipeOptions, TrainOptions
 from stages.quantize import STAGE as QUANTIZE
-from stages.train.qat import simulate_rounding
+from stages.train.model.qat import simulate_rounding
 from tests.tiny import MINIMAL, run_stage
 from tests.train.workspace import FULL, SignalAt, finished, pairs, read_log, train
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import stages.train.relora as relora
+import stages.train.adapters.relora as relora
 from pipeline.errors import Interrupted, RegrowError
 from tests.train.workspace import FULL, SignalAt, finished, train
 

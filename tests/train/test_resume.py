@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Interrupted
-from stages.train.checkpoints import MARKER, mark_complete
+from stages.train.checkpoints.complete import MARKER, mark_complete
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, train
 
 ROOT = Path(__file__).parents[2]

@@ -12,13 +12,13 @@ from pipeline.options.views import TrainOptions
 from pipeline.order import BinOrder
 from pipeline.own_code import find_function
 from pipeline.progress import Progress
-from stages.train.corpus import Corpus
+from stages.train.data.corpus import Corpus
+from stages.train.loop.schedule import Schedule
 from stages.train.online.prompts import PromptOrder, Prompts
 from stages.train.online.rewards import judges_of
 from stages.train.online.settings import grpo_settings
 from stages.train.online.trainer import GRPO, Asked
 from stages.train.online.trl_grpo import GRPOConfig
-from stages.train.schedule import Schedule
 
 
 def build_grpo(

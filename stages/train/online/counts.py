@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.order import BinOrder
-from stages.train.counts import SeenTokens
+from stages.train.data.counts import SeenTokens
 
 
 class SeenAnswers(SeenTokens):

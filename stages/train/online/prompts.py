@@ -12,7 +12,7 @@ from pipeline.bins import Bins
 from pipeline.errors import RegrowError
 from pipeline.order import BinOrder
 from pipeline.tokens import TokenTable
-from stages.train.data import EpochOrder
+from stages.train.data.bins import EpochOrder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.train.data import IGNORED, Padding, stack
+from stages.train.data.bins import IGNORED, Padding, stack
 from stages.train.preference.rows import Answer, Feedback, Pair
 
 Batch = dict[str, torch.Tensor]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from pipeline.options.views import TrainOptions
-from stages.train.data import EpochOrder
+from stages.train.data.bins import EpochOrder
 from stages.train.preference.means import Means
 from stages.train.trainer import Steps
 

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.data import EpochOrder
+from stages.train.data.bins import EpochOrder
 from stages.train.preference.collate import CollateFeedback, CollateOdds, CollatePairs, CollateScored, Pads
 from stages.train.preference.compared import ALONE, Compared
 from stages.train.preference.means import Means

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
 from pipeline.errors import RegrowError
-from stages.train.best import Criterion
-from stages.train.checkpoints import checkpoint_path, keep_newest, mark_complete, newest_resumable, step_of, write_origin
-from stages.train.data import BinDataset
-from stages.train.evaluation import held_out_loader
-from stages.train.schedule import Schedule
+from stages.train.checkpoints.complete import checkpoint_path, keep_newest, mark_complete, newest_resumable, step_of, write_origin
+from stages.train.data.bins import BinDataset
+from stages.train.loop.best import Criterion
+from stages.train.loop.evaluation import held_out_loader
+from stages.train.loop.schedule import Schedule
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -30,7 +30,7 @@ class Keeping:
     """Which checkpoints are kept, and what each says about itself.
 
     Attributes:
-        origin: what it was made from; see :mod:`stages.train.origin`.
+        origin: what it was made from; see :mod:`stages.train.checkpoints.origin`.
         keep: how many of the newest.
         best: what tells the one that is kept besides; ``None`` where nobody asks for it.
     """

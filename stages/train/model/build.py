@@ -11,14 +11,14 @@ from transformers import GenerationConfig, set_seed
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.adapter import add_adapter
-from stages.train.beginning import Batches
-from stages.train.embeddings import fit_embeddings
-from stages.train.loading import load_base
-from stages.train.parts import choose_parts
-from stages.train.precision import compute_in_8_bits, halve_frozen
-from stages.train.tiling import tile_mlps
-from stages.train.untrained import fix_untrained
+from stages.train.adapters.adapter import add_adapter
+from stages.train.adapters.beginning import Batches
+from stages.train.model.embeddings import fit_embeddings
+from stages.train.model.loading import load_base
+from stages.train.model.parts import choose_parts
+from stages.train.model.precision import compute_in_8_bits, halve_frozen
+from stages.train.model.tiling import tile_mlps
+from stages.train.model.untrained import fix_untrained
 
 
 def build_model(
@@ -30,8 +30,8 @@ def build_model(
 ) -> Any:
     """The model in ``base`` under a new adapter if the options ask for one. Seeds the initialisation.
 
-    ``tokenizer`` is what its manifest says, see :func:`stages.train.embeddings.fit_embeddings`; ``batches`` are what an
-    adapter may begin from, see :mod:`stages.train.beginning`.
+    ``tokenizer`` is what its manifest says, see :func:`stages.train.model.embeddings.fit_embeddings`; ``batches`` are what an
+    adapter may begin from, see :mod:`stages.train.adapters.beginning`.
 
     Raises:
         RegrowError: it has no embedding for ``largest_id``, cannot be opened, or cannot take new tokens or the adapter.

@@ -26,7 +26,7 @@ def checkpoint_path(root: Path, step: int) -> Path:
 
 
 def write_origin(checkpoint: Path, origin: Mapping[str, Any]) -> None:
-    """Put into a checkpoint what it was made from; see :mod:`stages.train.origin`."""
+    """Put into a checkpoint what it was made from; see :mod:`stages.train.checkpoints.origin`."""
     (checkpoint / ORIGIN).write_text(canonical_json(dict(origin)), encoding="utf-8")
 
 

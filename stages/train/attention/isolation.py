@@ -14,7 +14,7 @@ import torch
 from pipeline.bins import Bins, Skips
 from pipeline.errors import RegrowError
 from pipeline.tokens import TokenTable
-from stages.train.data import BinDataset, Collator, Example
+from stages.train.data.bins import BinDataset, Collator, Example
 
 _SPAN = 16
 # Rounding moves logits by about 1e-6 of their size in fp32 and 1e-2 in bf16, a leak by about 1e-1.

@@ -11,9 +11,9 @@ import torch
 from pipeline.errors import RegrowError
 from pipeline.models import load_causal_lm, load_judge
 from pipeline.options.views import TrainOptions
-from stages.train.attention import choose_attention, loaded_with
-from stages.train.few_bits import keep_trainable, quantisation
-from stages.train.precision import weights_dtype
+from stages.train.attention.kernels import choose_attention, loaded_with
+from stages.train.model.few_bits import keep_trainable, quantisation
+from stages.train.model.precision import weights_dtype
 
 
 def load_base(base: Path, options: TrainOptions) -> Any:

@@ -18,7 +18,7 @@ from pipeline.artifact import Artifact
 from pipeline.options.schema import facts_of
 from pipeline.options.views import TrainOptions
 from pipeline.source import is_hub_id
-from stages.train.output import kind_of
+from stages.train.output.folder import kind_of
 
 CARD = "README.md"
 _USES = {"train": "training", "test": "evaluation", "against": "comparison: its rows are not trained"}

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
 from pipeline.stage import Job
-from stages.train.checkpoints import ORIGIN, is_complete, newest_resumable, read_origin, remove_after
+from stages.train.checkpoints.complete import ORIGIN, is_complete, newest_resumable, read_origin, remove_after
 
 _MOST_SHOWN = 3
 

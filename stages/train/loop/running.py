@@ -16,13 +16,13 @@ from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
 from pipeline.progress import Progress
 from pipeline.stage import Job
-from stages.train.best import Criterion
-from stages.train.callbacks import FollowSchedule, HeedRequests, ShowProgress
-from stages.train.checkpoints import checkpoint_path, is_complete, read_origin
-from stages.train.counts import SeenTokens
-from stages.train.guards import guards
-from stages.train.schedule import Schedule
-from stages.train.stopping import Requests, watch_signals
+from stages.train.checkpoints.complete import checkpoint_path, is_complete, read_origin
+from stages.train.data.counts import SeenTokens
+from stages.train.loop.best import Criterion
+from stages.train.loop.callbacks import FollowSchedule, HeedRequests, ShowProgress
+from stages.train.loop.guards import guards
+from stages.train.loop.schedule import Schedule
+from stages.train.loop.stopping import Requests, watch_signals
 from stages.train.trainer import Steps
 
 

@@ -9,8 +9,8 @@ import torch
 
 from pipeline.errors import MissingExtra, RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train import varlen
-from stages.train.compilation import compiles
+from stages.train.attention import varlen
+from stages.train.model.compilation import compiles
 
 _FLASH_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 # Of logits, against which a leak moves them by 1e-1: what another order of additions makes of them.

@@ -9,7 +9,7 @@ from pipeline.artifact import Artifact
 from pipeline.bins import Bins
 from pipeline.errors import RegrowError
 from pipeline.tokens import TokenTable
-from stages.train.counts import BinCounts, count_bins
+from stages.train.data.counts import BinCounts, count_bins
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pipeline.generation import generates, reward_names, trl_of
 from pipeline.measured import FEEDBACK, PAIRS, SCORES, evaluated, rewards
 from pipeline.options.views import TrainOptions
-from stages.train.counts import SeenTokens
+from stages.train.data.counts import SeenTokens
 
 _ANSWERS = ("reward", "reward_std", "entropy", "completion_length", "cut_off")
 _MEASURED = frozenset((*PAIRS, *FEEDBACK, *SCORES, *_ANSWERS))

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.counts import SeenTokens
+from stages.train.data.counts import SeenTokens
 
 _PATIENCE = 3
 

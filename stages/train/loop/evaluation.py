@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from stages.train.data import EMPTY_BIN, IGNORED, BinDataset, next_labels
+from stages.train.data.bins import EMPTY_BIN, IGNORED, BinDataset, next_labels
 
 EVALUATED = ("eval_loss", "eval_perplexity", "eval_accuracy")
 """What an evaluation measures, per trained token of the held-out rows: mean cross-entropy, its exponential, share of best guesses."""

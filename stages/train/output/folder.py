@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.artifact import MANIFEST
 from pipeline.digest import canonical_json
 from pipeline.options.views import TrainOptions
-from stages.train.beginning import initialisation, starting_factors, without_start
+from stages.train.adapters.beginning import initialisation, starting_factors, without_start
 
 BASE = "data/base"
 """What an adapter's configuration names as its base model, on every machine."""

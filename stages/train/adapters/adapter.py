@@ -10,7 +10,7 @@ import torch
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.beginning import (
+from stages.train.adapters.beginning import (
     Batches,
     begin_after,
     begin_before,
@@ -20,14 +20,14 @@ from stages.train.beginning import (
     remember_start,
     shifts_base,
 )
-from stages.train.targets import check_adapted, check_names, linear_names, target_modules, target_parameters
+from stages.train.adapters.targets import check_adapted, check_names, linear_names, target_modules, target_parameters
 
 
 def add_adapter(model: Any, options: TrainOptions, batches: Batches | None = None) -> Any:
     """``model`` under the adapter that the options ask for.
 
     Args:
-        batches: see :mod:`stages.train.beginning`; some initialisations look at the data.
+        batches: see :mod:`stages.train.adapters.beginning`; some initialisations look at the data.
 
     Raises:
         RegrowError: the adapter does not fit the model.

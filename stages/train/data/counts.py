@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.bins import Bins
 from pipeline.order import BinOrder
 from pipeline.tokens import TokenTable
-from stages.train.schedule import Schedule
+from stages.train.loop.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BinCounts:
 
 
 def count_bins(bins: Bins, tokens: TokenTable) -> BinCounts:
-    """Read the token files once. The first token of a span is no label, see :class:`stages.train.data.BinDataset`.
+    """Read the token files once. The first token of a span is no label, see :class:`stages.train.data.bins.BinDataset`.
 
     Where rows have two answers, both count, each with the prompt.
     """

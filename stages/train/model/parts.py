@@ -13,8 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.neftune import add_noise
-from stages.train.relora import ReLoRA
+from stages.train.adapters.relora import ReLoRA
+from stages.train.model.neftune import add_noise
 
 _ROWS = re.compile(r"(?P<name>.+)\[(?:(?P<row>\d+)|(?P<start>\d*):(?P<end>\d*))\]")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from pipeline.options.views import TrainOptions
 from pipeline.steps import Steps, count_steps
-from stages.train.cadence import Cadence, evaluation_cadence, save_cadence
+from stages.train.loop.cadence import Cadence, evaluation_cadence, save_cadence
 
 
 @dataclass(frozen=True)

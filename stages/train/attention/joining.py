@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.options.views import TrainOptions
-from stages.train import varlen
+from stages.train.attention import varlen
 
 _LINEAR = (varlen.NAME, "flash_attention_2", "flash_attention_3")
 """Attention whose time grows with the rows and not with the square of what they are joined to."""

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from pipeline.bins import Bins
 from pipeline.order import BinOrder
 from pipeline.tokens import TokenTable
-from stages.train.masks import attention_mask
+from stages.train.attention.masks import attention_mask
 
 IGNORED = -100
 """A label that is not trained (PyTorch's ``ignore_index``)."""
@@ -78,7 +78,7 @@ class Collator:
 
     transformers builds block-diagonal attention from position ids only where no attention mask is given and no cache is
     used. Padding has label -100 and position 0, so that every pad is a document of its own. Where positions skip inside
-    spans they say nothing of borders, and the mask is given (:func:`stages.train.masks.attention_mask`).
+    spans they say nothing of borders, and the mask is given (:func:`stages.train.attention.masks.attention_mask`).
 
     ``joined``: all examples one after the other in one row, ``[1, length]``, instead of a row each.
     """

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.data import IGNORED, next_labels
-from stages.train.normal_float import loftq
+from stages.train.adapters.normal_float import loftq
+from stages.train.data.bins import IGNORED, next_labels
 
 Batches = Callable[[], Iterator[Mapping[str, Tensor]]]
 """Batches of one bin, from the first on and always the same ones: model inputs and ``labels`` (not shifted, -100 where untrained)."""

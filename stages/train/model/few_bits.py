@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
+from stages.train.model.precision import compute_dtype
 from stages.train.packages import require
-from stages.train.precision import compute_dtype
 
 
 def quantisation(options: TrainOptions) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.errors import RegrowError
 from pipeline.progress import Task
-from stages.train.best import Criterion
-from stages.train.counts import SeenTokens
-from stages.train.data import EpochOrder
-from stages.train.schedule import Schedule
-from stages.train.stopping import Requests
+from stages.train.data.bins import EpochOrder
+from stages.train.data.counts import SeenTokens
+from stages.train.loop.best import Criterion
+from stages.train.loop.schedule import Schedule
+from stages.train.loop.stopping import Requests
 
 
 class SetEpoch(TrainerCallback):

@@ -1,0 +1,1 @@
+"""Who sees whom within a bin, and by which kernel."""

@@ -1,0 +1,1 @@
+"""Bins as batches: opened, counted, put in order."""
