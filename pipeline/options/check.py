@@ -82,4 +82,4 @@ def _values(group: BaseModel, path: Place) -> Iterator[tuple[Place, FieldInfo, A
             for index, item in enumerate(value):
                 yield from _values(item, (*path, name, index))
         else:
-            yield (*path, name), field, value
+            yield (*path, name), field, "(not shown)" if value and facts_of(field).secret else value

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.options.hardware import Machine
+from pipeline.options.tracking import NAMED_BY
 from pipeline.options.views import RecipeOptions
 
 
@@ -86,6 +87,14 @@ def formats_of_judges(options: RecipeOptions) -> Iterator[Decided]:
         yield Decided("quantize", [], "reward models are not quantised")
 
 
+def trackers(options: RecipeOptions) -> Iterator[Decided]:
+    """A project's name asks for its tracker."""
+    for switch, name in NAMED_BY.items():
+        if getattr(options, switch) is None and getattr(options, name):
+            off = switch == "use_wandb" and options.wandb_mode == "disabled"
+            yield Decided(switch, not off, "wandb_mode is disabled" if off else f"{name} is set")
+
+
 SETTLED: tuple[Callable[[RecipeOptions], Iterator[Decided]], ...] = (
     template_of_text,
     documents,
@@ -93,6 +102,7 @@ SETTLED: tuple[Callable[[RecipeOptions], Iterator[Decided]], ...] = (
     streamed_rows,
     tokenizer_of_config,
     formats_of_judges,
+    trackers,
 )
 
 

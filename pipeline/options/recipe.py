@@ -18,7 +18,7 @@ from pipeline.options.reading.renames import apply_renames
 from pipeline.options.reading.source import Place, Source, parse
 from pipeline.options.reading.statuses import status_problems
 from pipeline.options.reading.template_files import read_template_files
-from pipeline.options.reading.validation import shape_problems, value_at
+from pipeline.options.reading.validation import shape_problems, shown_at, value_at
 from pipeline.options.rules import ADVICE, RULES, Rule
 from pipeline.options.schema import View, facts_of
 from pipeline.options.views import VIEWS, RecipeOptions
@@ -137,9 +137,8 @@ def _sound_part(values: dict[Any, Any], unsound: set[Place]) -> RecipeOptions:
 def _by_rules(source: Source, options: RecipeOptions, rules: tuple[Rule, ...], unsound: set[Place]) -> list[Problem]:
     """What breaks ``rules``; those that look at something unsound have nothing to say."""
     found = [item for rule in rules for item in rule(options) if not any(_overlap(key, path) for key in item.keys for path in unsound)]
-    return [
-        Problem(_anchor(source, item.keys), value_at(source.value, _anchor(source, item.keys)), item.wrong, item.works) for item in found
-    ]
+    anchored = [(_anchor(source, item.keys), item) for item in found]
+    return [Problem(place, shown_at(RecipeOptions, source.value, place), item.wrong, item.works) for place, item in anchored]
 
 
 def _overlap(one: Place, other: Place) -> bool:

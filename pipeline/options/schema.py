@@ -84,6 +84,7 @@ def option(
     extras: Sequence[tuple[str, str, str]] = (),
     later: Sequence[str] = (),
     gone: Sequence[tuple[str, str, str]] = (),
+    secret: bool = False,
     newer: bool = False,
     **constraints: Any,
 ) -> Any:
@@ -91,15 +92,11 @@ def option(
 
     ``execution`` marks what decides how fast or where a stage runs and never what it writes: it is no part of identity.
     ``needs`` names hardware without which it cannot run, ``extras`` packages that some values need, ``later`` values that do not
-    work yet, ``gone`` values that never will, each with why and what to write.
+    work yet, ``gone`` values that never will, each with why and what to write. A ``secret`` is never shown nor written anywhere.
     """
-    status: Status = "needs" if needs else "works"
-    return _field(
-        default,
-        description,
-        OptionFacts(status, note=needs, extras=tuple(extras), later=tuple(later), gone=tuple(gone), execution=execution, newer=newer),
-        constraints,
-    )
+    told = {"note": needs, "extras": tuple(extras), "later": tuple(later), "gone": tuple(gone)}
+    facts = OptionFacts("needs" if needs else "works", execution=execution, secret=secret, newer=newer, **told)  # type: ignore[arg-type]
+    return _field(default, description, facts, constraints)
 
 
 def not_yet(

@@ -30,6 +30,7 @@ from stages.train.model.precision import Precision, choose_precision
 from stages.train.online.counts import SeenAnswers
 from stages.train.output.card import CARD, model_card
 from stages.train.output.folder import copy_tokenizer, kind_of, write_model
+from stages.train.trackers.report import Report, reporting
 from stages.train.trainer import Steps
 
 
@@ -82,27 +83,49 @@ def _attempt(
     course = Course(
         schedule, SeenTokens(corpus.counts, schedule, order_of(job.options, corpus, launch.world_size)), criterion_of(job.options)
     )
-    checkpoints = job.scratch / "checkpoints"
     if launch.leads:
-        forget_later(checkpoints, start)
+        forget_later(job.scratch / "checkpoints", start)
+    first = 0 if start is None else int(read_origin(start)["step"])
+    with reporting(job, schedule.logging_steps, course.seen, first, progress.say, leads=launch.leads) as report:
+        trainer, course = _trained(job, asked, corpus, course, precision, launch, start, progress, report)
+        history, metrics = trainer.state.log_history, _metrics(job.options, trainer, course, precision)
+        if launch.leads:
+            folder = job.outputs["trained"].path
+            _write(job, trainer.model, history, course, metrics)
+            trainer.publish(folder)
+            if report is not None:
+                report.published(folder)
+    _end(trainer)
+    return metrics
+
+
+def _trained(
+    job: Job[TrainOptions],
+    asked: Job[TrainOptions],
+    corpus: Corpus,
+    course: Course,
+    precision: Precision,
+    launch: Launch,
+    start: Path | None,
+    progress: Progress,
+    report: Report | None,
+) -> tuple[Any, Course]:
+    """The trainer after its last step, and the course it took."""
     try:
-        trainer = build_trainer(job, corpus, schedule, precision, launch, checkpoints, progress)
+        trainer = build_trainer(job, corpus, course.schedule, precision, launch, job.scratch / "checkpoints", progress)
         if generates(job.options):
             course = replace(course, seen=SeenAnswers(trainer, course.seen.order))
         best = course.criterion if job.options.load_best_model_at_end else None
-        origin = origin_of(asked, launch.world_size, precision)
-        trainer.keeping = Keeping(origin, job.options.save_total_limit, best, schedule)
+        trainer.keeping = Keeping(origin_of(asked, launch.world_size, precision), job.options.save_total_limit, best, course.schedule)
+        if report is not None:
+            report.seen = course.seen
+            trainer.add_callback(report)
         run(trainer, job, course, start, progress)
     except RuntimeError as error:
         if (short := out_of_memory(error, job.options)) is None:
             raise
         raise short from None
-    history, metrics = trainer.state.log_history, _metrics(job.options, trainer, course, precision)
-    if launch.leads:
-        _write(job, trainer.model, history, course, metrics)
-        trainer.publish(job.outputs["trained"].path)
-    _end(trainer)
-    return metrics
+    return trainer, course
 
 
 def _require_held_out(options: TrainOptions, schedule: Schedule, corpus: Corpus) -> None:

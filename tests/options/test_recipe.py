@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RegrowError
+from pipeline.options.check import check
 from pipeline.options.recipe import load_recipe
 from pipeline.options.views import VIEWS, FetchOptions, TokenizeOptions, TrainOptions
 from tests.options.configs import GOOD, accepted, message, refused
@@ -27,7 +28,7 @@ def test_a_view_has_no_option_of_another_stage() -> None:
 
 def test_a_view_has_no_option_that_does_not_work() -> None:
     view = accepted(GOOD).view(TrainOptions)
-    for name in ("deepspeed", "use_wandb", "flash_attention", "gc_steps"):
+    for name in ("deepspeed", "trainer_cls", "flash_attention", "gc_steps"):
         with pytest.raises(AttributeError, match=name):
             getattr(view, name)
 
@@ -140,9 +141,16 @@ def test_null_counts_as_not_given() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    text = GOOD + "comet_api_key: abc123secret\nhf_token: xyz789secret\nmlflow_tracking_uri: https://me:pass@host\n"
+    text = GOOD + "comet_api_key: [abc123secret]\nhf_token: xyz789secret\nmlflow_tracking_uri: [https://me:pass@host]\n"
     found = refused(text)
     assert len(found) == 3 and not any("secret" in rest or "pass@" in rest for _, _, rest in found)
+
+
+def test_secrets_that_are_used_are_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(GOOD + "comet_project_name: p\ncomet_api_key: abc123secret\ncomet_experiment_config: {a: hidden}\n", encoding="utf-8")
+    told = check(file, resolved=True)
+    assert 'comet_api_key: "(not shown)"' in told and "abc123secret" not in told and "hidden" not in told
 
 
 def test_pretraining_stands_in_for_datasets() -> None:

@@ -114,8 +114,13 @@ def _problem(model: type[BaseModel], path: Place, values: Any, detail: Any) -> P
         return Problem(path, values, detail["msg"], "see `regrow explain`")
     if detail["type"] == "missing":
         return Problem(path, MISSING, "required", f"add `{path[-1]}: …`, {takes(field)}: {field.description}")
-    found = "(not shown)" if facts_of(field).secret else value_at(values, path)
-    return Problem(path, found, f"expected {takes(field)}", _example(path, field))
+    return Problem(path, shown_at(model, values, path), f"expected {takes(field)}", _example(path, field))
+
+
+def shown_at(model: type[BaseModel], values: Any, path: Place) -> Any:
+    """What messages may show of the value at ``path``."""
+    field = field_at(model, path)
+    return "(not shown)" if field is not None and facts_of(field).secret else value_at(values, path)
 
 
 def field_at(model: type[BaseModel], path: Place) -> FieldInfo | None:

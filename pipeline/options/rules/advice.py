@@ -9,6 +9,7 @@ from pipeline.options.dataset_types import UNSTYLED, kind_of
 from pipeline.options.rules.broken import Broken, broken, is_set
 from pipeline.options.rules.duplicates import overlap_has_something_to_compare_with
 from pipeline.options.rules.online import ONLINE_ADVICE
+from pipeline.options.tracking import NAMED_BY, SETTINGS
 from pipeline.options.views import RecipeOptions
 
 _Needs = tuple[tuple[str, ...], str, Callable[[RecipeOptions], bool]]
@@ -24,8 +25,21 @@ _ADAM = (
     _adam("adam_epsilon2", "`optimizer: came_pytorch`"),
 )
 
+
+def _tracker(switch: str) -> _Needs:
+    """A tracker that is switched off may keep its settings."""
+    name = NAMED_BY.get(switch)
+
+    def is_known(options: RecipeOptions) -> bool:
+        off = is_set(options, switch) and getattr(options, switch) is False
+        return off or bool(getattr(options, switch) or (name and getattr(options, name)))
+
+    return tuple(key for key in SETTINGS[switch] if key != name), f"`{switch}: true`" + (f" or {name}" if name else ""), is_known
+
+
 # Keys that do nothing unless another one is set: keys, what they need, whether it is there.
 DEPENDENT: tuple[_Needs, ...] = (
+    *map(_tracker, SETTINGS),
     (
         (
             "lora_r",
@@ -98,7 +112,7 @@ def dependent_keys_have_effect(options: RecipeOptions) -> Iterator[Broken]:
     for keys, needs, is_there in DEPENDENT:
         if not is_there(options):
             for key in keys:
-                if is_set(options, key) and getattr(options, key) not in (None, False, [], {}):
+                if is_set(options, key) and getattr(options, key) not in (None, False, "", [], {}):
                     yield broken(key, f"has no effect without {needs}", f"add {needs}, or remove it")
 
 
