@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused, renamed
+from pipeline.options.schema import LARGEST, Group, Nested, option, refused, renamed
 
 When = Literal["no", "steps", "epoch", "best"]
 
@@ -95,8 +95,15 @@ class CheckpointsElsewhere(Group):
         "Write a checkpoint when a file appears, or when the process gets SIGUSR1 (`kill -USR1 PID`; the run tells its PID), and go on.",
         execution=True,
     )
-    hub_model_id: str | None = not_yet("Hub model that checkpoints are uploaded to.", execution=True)
-    hub_strategy: str | None = not_yet(
-        "Which checkpoints are uploaded: end, every_save, checkpoint, all_checkpoints.", execution=True, idle=()
+    hub_model_id: str | None = option(
+        None,
+        "Hub model that data/trained is uploaded to, with the token of `hf auth login` or HF_TOKEN. A new one is private.",
+        execution=True,
+        min_length=1,
     )
-    hub_revision: str | None = not_yet("Branch of the hub model that is uploaded to.", execution=True, newer=True)
+    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = option(
+        "every_save",
+        "What is uploaded besides the end: nothing, the weights of each checkpoint, also the newest checkpoint whole, or all of them.",
+        execution=True,
+    )
+    hub_revision: str | None = option(None, "Branch that is uploaded to; default main.", execution=True, newer=True, min_length=1)

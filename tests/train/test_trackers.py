@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import urllib.request
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -265,3 +266,64 @@ def test_the_real_packages_take_it_offline(workspace: Path, monkeypatch: pytest.
     assert not [line for line in heard.said if "warning" in line]
     written = workspace / ("trackio" if switch == "use_trackio" else "data/metrics/train")
     assert any(path.is_file() and path.stat().st_size for path in written.rglob("*"))
+
+
+class HubDouble:
+    """Stands in for huggingface_hub's HfApi: what it was asked to make, and the files of every upload."""
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+        self.uploads: list[tuple[str | None, set[str]]] = []
+        self.to: list[dict[str, Any]] = []
+
+    def create_repo(self, repo_id: str, **given: Any) -> Any:
+        self.made.append({"repo": repo_id, **given})
+        return SimpleNamespace(repo_id=repo_id)
+
+    def create_branch(self, **given: Any) -> None:
+        self.made.append(given)
+
+    def upload_folder(self, *, folder_path: str, path_in_repo: str | None = None, ignore_patterns: Any = (), **given: Any) -> None:
+        names = [path.name for path in Path(folder_path).iterdir()]
+        self.uploads.append((path_in_repo, {name for name in names if not any(fnmatch(name, pattern) for pattern in ignore_patterns)}))
+        self.to.append(given)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> HubDouble:
+    double = HubDouble()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: double)
+    return double
+
+
+@pytest.mark.shows("hub_model_id", "hub_strategy")
+@pytest.mark.parametrize(("strategy", "places"), [
+    ("end", [None]),
+    ("every_save", [None, None, None]),
+    ("checkpoint", [None, "last-checkpoint", None, "last-checkpoint", None]),
+    ("all_checkpoints", [None, "checkpoint-3", None, "checkpoint-6", None]),
+])  # fmt: skip
+def test_weights_go_to_the_hub(published: Path, workspace: Path, hub: HubDouble, strategy: str, places: list[str | None]) -> None:
+    trained, _ = train(workspace, LORA | {"hub_model_id": "me/model", "hub_strategy": strategy, "save_steps": 3})
+    assert hub.made == [{"repo": "me/model", "private": True, "exist_ok": True}]
+    assert [place for place, _ in hub.uploads] == places
+    assert hub.uploads[-1][1] >= {"adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json", "log.csv"}
+    for place, names in hub.uploads[:-1]:
+        assert "adapter_model.safetensors" in names and ("optimizer.pt" in names) == (place is not None)
+    assert trained.files == finished(published, LORA | {"save_steps": 3}).files
+
+
+@pytest.mark.shows("hub_revision")
+def test_they_go_to_the_branch_asked_for(workspace: Path, hub: HubDouble) -> None:
+    train(workspace, LORA | {"hub_model_id": "me/model", "hub_strategy": "end", "hub_revision": "next"})
+    assert hub.made[1] == {"repo_id": "me/model", "branch": "next", "exist_ok": True}
+    assert hub.to == [{"commit_message": "The trained model", "repo_id": "me/model", "revision": "next"}]
+
+
+def test_a_hub_that_refuses_is_told_before_training(workspace: Path, hub: HubDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("403: you have no right to write there")
+
+    monkeypatch.setattr(hub, "create_repo", refuse)
+    with pytest.raises(RegrowError, match="hub_model_id: huggingface_hub does not begin: PermissionError: 403: you have no right"):
+        train(workspace, LORA | {"hub_model_id": "me/model"})

@@ -17,6 +17,7 @@ from pipeline.options.views import TrainOptions
 from pipeline.stage import Job
 from stages.train.data.counts import SeenTokens
 from stages.train.loop.log import columns_of, evaluation_lines, log_lines
+from stages.train.trackers.hub import Hub
 from stages.train.trackers.services import Comet, MLflow, Prometheus, TensorBoard, Trackio, WeightsAndBiases
 from stages.train.trackers.tracker import Beginning, Numbers, Tracker
 
@@ -40,6 +41,7 @@ SERVICES = {
     "use_trackio": Service(Trackio, "trackio", "trackio"),
     "use_tensorboard": Service(TensorBoard, "tensorboard", "tensorboard"),
     "use_otel_metrics": Service(Prometheus, "opentelemetry", "otel"),
+    "hub_model_id": Service(Hub, "huggingface_hub", ""),
 }
 
 
@@ -139,7 +141,7 @@ def _opened(switch: str, service: Service, options: TrainOptions, beginning: Beg
         raise MissingExtra(switch, error.name or service.package, service.extra) from None
     except Exception as error:  # whatever a service's package raises
         told = _safe(error, options, service)
-        raise RegrowError(f"{switch}: {service.package} does not begin: {told}", f"Mend its settings, or set {switch}: false.") from None
+        raise RegrowError(f"{switch}: {service.package} does not begin: {told}", f"Mend its settings, or remove {switch}.") from None
 
 
 def _ended(tracker: Tracker, switch: str, options: TrainOptions, finished: bool, say: Say) -> None:
