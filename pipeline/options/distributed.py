@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.options.schema import Group, Nested, not_yet, refused, renamed
+from pipeline.options.schema import LARGEST, Group, Nested, not_yet, option, refused, renamed
 
 StateDict = Literal["FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"]
 _GPUS = "several CUDA GPUs"
 _LAUNCHER = "the launcher sets it"
 
 
+class TrainGroup(Nested):
+    """Options of the train stage that Axolotl has no key for."""
+
+    num_processes: int = option(
+        1,
+        "Processes on this machine that train together, each with micro_batch_size rows at a time on a GPU of its own, or on CPUs. "
+        "(Axolotl: the launcher's --num-processes.)",
+        ge=1,
+        le=1024,
+    )
+
+
 class DataParallel(Group):
     """torch DistributedDataParallel."""
 
-    world_size: int | None = refused("Number of processes.", _LAUNCHER, "start it with accelerate or torchrun", idle=(1,))
-    local_rank: int | None = refused("Number of this process on its machine.", _LAUNCHER, "start it with accelerate or torchrun", idle=(0,))
-    ddp: bool | None = not_yet("Train on several devices with whole copies of the model.", execution=True)
-    ddp_timeout: int | None = not_yet("Seconds until a collective operation fails.", execution=True, idle=(), ge=1)
-    ddp_bucket_cap_mb: int | None = not_yet("Size of gradient buckets, in MiB.", execution=True, idle=(), ge=1)
-    ddp_broadcast_buffers: bool | None = not_yet("Send buffers from the first process before each forward pass.", idle=())
-    ddp_find_unused_parameters: bool | None = not_yet("Look for parameters that had no part in the loss.")
+    world_size: int | None = refused("Number of processes.", _LAUNCHER, "write train: {num_processes: …}", idle=(1,))
+    local_rank: int | None = refused("Number of this process on its machine.", _LAUNCHER, "write train: {num_processes: …}", idle=(0,))
+    train: TrainGroup = option(TrainGroup(), "Options of the train stage.")
+    ddp: bool | None = option(
+        None, "In Axolotl: whole copies of the model on several devices. Here train.num_processes says so and how many.", execution=True
+    )
+    ddp_timeout: int = option(1800, "Seconds until processes that wait for each other give up.", execution=True, ge=1, le=LARGEST)
+    ddp_bucket_cap_mb: int | None = option(None, "Size of gradient buckets, in MiB; default 25.", ge=1, le=LARGEST)
+    ddp_broadcast_buffers: bool | None = option(None, "Send buffers from the first process before each forward pass.")
+    ddp_find_unused_parameters: bool = option(
+        False, "Look for parameters that had no part in the loss; without it, one that had none stops the run."
+    )
 
 
 class DeepSpeed(Group):

@@ -14,7 +14,17 @@ from pipeline.stage import Job, Metrics, Stage
 
 
 def run(job: Job[TrainOptions]) -> Metrics:
-    """Train and fill data/trained; see :mod:`stages.train.session`. How far it can be had again is noted in the run record."""
+    """Train and fill data/trained, in as many processes as ``train.num_processes`` says; see :mod:`stages.train.session`."""
+    count = job.options.train.num_processes
+    if count == 1:
+        return train_alone(job)
+    from stages.train.processes import train_together
+
+    return train_together(job, count)
+
+
+def train_alone(job: Job[TrainOptions]) -> Metrics:
+    """What one process does, on its own or as one of several. How far it can be had again is noted in the run record."""
     quiet_libraries()
     from stages.train.determinism import determinism
     from stages.train.launch import find_launch

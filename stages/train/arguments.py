@@ -40,7 +40,10 @@ def training_arguments(
         save_only_model=options.save_only_model,
         use_cpu=not cuda,
         ddp_backend="gloo" if launch.world_size > 1 and not cuda else None,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=options.ddp_find_unused_parameters,
+        ddp_bucket_cap_mb=options.ddp_bucket_cap_mb,
+        ddp_broadcast_buffers=options.ddp_broadcast_buffers,
+        ddp_timeout=options.ddp_timeout,
         # Every step is logged, so that a resumed run can put together the same windows of log.csv.
         logging_strategy="steps",
         logging_steps=1,

@@ -19,6 +19,8 @@ Case = tuple[str, dict[str, Any], str, dict[str, Any]]
 ROW = {"path": "rows.jsonl", "type": "chat_template"}
 FSDP: dict[str, Any] = {"offload_params": True}
 JUDGED: dict[str, Any] = {"reward_funcs": ["a.b"]}
+OTHER: dict[str, Any] = {"path": "a/b", "weight": 0.5}
+LINEAR: dict[str, Any] = {"method": "linear", "weight": 0.5, "others": [OTHER]}
 GRPO: dict[str, Any] = {"rl": "grpo", "trl": JUDGED, "micro_batch_size": 8}
 
 # rule, what breaks it, the key it points at, what mends it
@@ -101,6 +103,36 @@ CASES: list[Case] = [
         "quantize.1.format",
         {"quantize": ["q8_0", {"format": "compressed-tensors", "scheme": "W8A8"}]},
     ),
+    *(
+        ("merging_takes_several", {"merge": LINEAR | {name: None}}, key, {"merge": LINEAR})
+        for name, key in (("method", "merge.others"), ("others", "merge.method"), ("weight", "merge.method"))
+    ),
+    *(
+        ("what_merging_reads", {"merge": breaks}, f"merge.{key}", {"merge": mends})
+        for breaks, key, mends in (
+            ({"weight": 1.0}, "weight", {}),
+            ({"density": 1.0}, "density", {}),
+            (LINEAR | {"seed": 1}, "seed", LINEAR | {"method": "dare_linear", "density": 0.5, "seed": 1}),
+            (LINEAR | {"method": "ties", "density": 0.5, "seed": 1}, "seed", LINEAR | {"method": "dare_ties", "density": 0.5, "seed": 1}),
+            (LINEAR | {"density": 0.5}, "density", LINEAR | {"method": "ties", "density": 0.5}),
+            (LINEAR | {"others": [OTHER | {"density": 0.5}]}, "others.0.density", LINEAR),
+            (LINEAR | {"method": "ties"}, "method", LINEAR | {"method": "ties", "density": 0.5, "others": [OTHER | {"density": 1.0}]}),
+        )
+    ),
+    *(
+        ("an_arc_has_two_ends", {"merge": LINEAR | {"method": "slerp"} | breaks}, f"merge.{key}", {"merge": LINEAR | {"method": "slerp"}})
+        for breaks, key in (
+            ({"others": [OTHER, OTHER]}, "others"),
+            ({"weight": -0.5}, "weight"),
+            ({"weight": 0.0, "others": [OTHER | {"weight": 0.0}]}, "weight"),
+        )
+    ),
+    ("an_arc_has_two_ends", {"merge": LINEAR | {"method": "slerp", "weight": -1.0}}, "merge.weight", {"merge": LINEAR | {"weight": -1.0}}),
+    *(
+        ("merged_models_have_one_shape", {"merge": LINEAR, key: value}, "merge.method", {key: None})
+        for key, value in (("reward_model", True), ("process_reward_model", True), ("peft_layer_replication", [[0, 1]]))
+    ),
+    ("sources_can_be_read", {"merge": LINEAR | {"others": [OTHER | {"path": "ftp://a/b"}]}}, "merge.others.0.path", {"merge": LINEAR}),
     (
         "types_belong_to_their_format",
         {"quantize": [{"format": "gguf", "type": "nf4"}]},
@@ -852,6 +884,7 @@ CASES: list[Case] = [
         "trl.loss_type",
         {"trl": JUDGED | {"loss_type": "luspo", "importance_sampling_level": "sequence"}},
     ),
+    ("several_processes_are_ddp", {"ddp": False, "train": {"num_processes": 2}}, "ddp", {"ddp": True}),
 ]
 
 BY_NAME = {rule.__name__: rule for rule in (*RULES, *ADVICE)}

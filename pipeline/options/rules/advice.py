@@ -95,6 +95,11 @@ DEPENDENT: tuple[_Needs, ...] = (
     (("simpo_gamma", "cpo_alpha"), "`rl: simpo`", lambda options: options.rl == "simpo"),
     (("kto_desirable_weight", "kto_undesirable_weight"), "`rl: kto`", lambda options: options.rl == "kto"),
     (("center_rewards_coefficient",), "`reward_model: true`", lambda options: bool(options.reward_model)),
+    (
+        ("ddp", "ddp_timeout", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
+        "`train: {num_processes: 2}` or more",
+        lambda options: options.train.num_processes > 1,
+    ),
     (("fsdp_version",), "fsdp_config", lambda options: options.fsdp_config is not None),
     (
         ("metric_for_best_model", "greater_is_better"),

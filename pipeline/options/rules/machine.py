@@ -89,6 +89,12 @@ def one_memory_limit(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("gpu_memory_limit max_memory", "max_memory is set too", "remove one of them")
 
 
+def several_processes_are_ddp(options: RecipeOptions) -> Iterator[Broken]:
+    """Without DDP each would train a model of its own."""
+    if options.ddp is False and options.train.num_processes > 1:
+        yield broken("ddp train.num_processes", f"{options.train.num_processes} processes train together by DDP", "remove it")
+
+
 def one_way_to_shard(options: RecipeOptions) -> Iterator[Broken]:
     """DeepSpeed and FSDP both shard."""
     if options.deepspeed and (options.fsdp or options.fsdp_config is not None):
@@ -155,6 +161,7 @@ MACHINE = (
     one_loss_kernel,
     scaled_softmax_is_flexible,
     one_memory_limit,
+    several_processes_are_ddp,
     one_way_to_shard,
     deepcompile_compiles_deepspeed,
     unpinned_only_when_offloaded,

@@ -115,8 +115,9 @@ class KTO(Compared, KTOTrainer):
         return len(inputs["input_ids"])
 
     def weights(self, inputs: Mapping[str, Any]) -> dict[str, float]:
-        wanted = int(inputs["label"].sum())
-        return {"rewards/chosen": wanted, "rewards/rejected": self.rows(inputs) - wanted, "kl": self.rows(inputs)}
+        """Of all processes, as TRL's means are: one alone may have no answer of a kind."""
+        wanted, every = self.over_processes(torch.tensor([int(inputs["label"].sum()), self.rows(inputs)])).tolist()
+        return {"rewards/chosen": wanted, "rewards/rejected": every - wanted, "kl": every}
 
     def summed_up(self, means: dict[str, float]) -> dict[str, float]:
         both = "rewards/chosen" in means and "rewards/rejected" in means

@@ -1,0 +1,105 @@
+"""`train.num_processes`: several processes train together, inside one command."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import Interrupted, RegrowError
+from tests.train.workspace import FULL, LORA, build, make_rows, read_log, train
+
+TWO = {"train": {"num_processes": 2}, "num_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1, "ddp": True}
+
+
+def seven_bins(folder: Path) -> Path:
+    """The last step of an epoch has an empty place; three bins are held out."""
+    bins = [[2 * number, 2 * number + 1] for number in range(7)]
+    return build(folder, make_rows(18), bins, [[14], [15, 16], [17]])
+
+
+def members() -> list[int]:
+    """Processes that this one started to train."""
+    return [process.pid for process in multiprocessing.active_children() if process.pid is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.shows("train.num_processes")
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    """One of two rows to a micro-batch more, two accumulated: the same global batch, and the same weights but for rounding."""
+    alone, expected = train(seven_bins(tmp_path / "one"), {**TWO, "train": {}, "micro_batch_size": 4, "eval_steps": 1})
+    together, metrics = train(
+        seven_bins(tmp_path / "two"), {**TWO, "micro_batch_size": 1, "gradient_accumulation_steps": 2, "eval_steps": 1}
+    )
+    assert {name: metrics[name] for name in ("steps", "tokens", "trained_tokens")} == {
+        name: expected[name] for name in ("steps", "tokens", "trained_tokens")
+    }
+    for name in ("log.csv", "eval.csv"):
+        column = "loss" if name == "log.csv" else "eval_loss"
+        losses = [[line[column] for line in read_log(trained, name)] for trained in (alone, together)]
+        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    weights = load_file(together.path / "model.safetensors")
+    for name, weight in load_file(alone.path / "model.safetensors").items():
+        torch.testing.assert_close(weights[name], weight, atol=1e-4, rtol=1e-3)
+    assert together.content["steps"] == metrics["steps"] and members() == []
+
+
+@pytest.mark.slow
+@pytest.mark.shows("ddp", "ddp_timeout", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters")
+def test_a_stop_leaves_a_checkpoint_that_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    """SIGTERM to the one process that DVC knows; with every option of DDP on."""
+    options: dict[str, Any] = LORA | TWO | {"save_steps": 100, "num_epochs": 8}
+    options |= {"ddp_timeout": 60, "ddp_bucket_cap_mb": 1, "ddp_broadcast_buffers": False, "ddp_find_unused_parameters": True}
+    whole, _ = train(seven_bins(tmp_path / "whole"), options)
+    workspace = seven_bins(tmp_path / "stopped")
+    speed = workspace / "data" / "metrics" / "train" / "speed.csv"
+
+    def stop() -> None:
+        while not (speed.exists() and len(speed.read_text().splitlines()) > 3):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Interrupted, match="saved a checkpoint after step"):
+        train(workspace, options | {"include_tkps": True})
+    assert members() == [] and not (workspace / "data" / "trained").exists()
+    resumed, _ = train(workspace, options | {"include_tkps": True})
+    assert resumed.files == whole.files
+
+
+@pytest.mark.slow
+def test_what_one_raises_ends_all(tmp_path: Path) -> None:
+    with pytest.raises(RegrowError, match="loss_watchdog_threshold"):
+        train(seven_bins(tmp_path), FULL | TWO | {"loss_watchdog_threshold": 0.001, "loss_watchdog_patience": 1})
+    assert members() == []
+
+
+@pytest.mark.slow
+def test_one_that_dies_ends_all(tmp_path: Path) -> None:
+    workspace = seven_bins(tmp_path)
+    speed = workspace / "data" / "metrics" / "train" / "speed.csv"
+
+    def kill() -> None:
+        while not speed.exists():
+            time.sleep(0.02)
+        os.kill(max(members()), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(RegrowError, match=r"Process \d of the 2 that train together died"):
+        train(workspace, FULL | TWO | {"num_epochs": 200, "include_tkps": True})
+    assert members() == []
+
+
+def test_each_process_takes_a_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(RegrowError, match=r"train.num_processes: 2, and there are 1 GPUs"):
+        train(workspace, FULL | TWO)
