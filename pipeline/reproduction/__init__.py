@@ -1,0 +1,1 @@
+"""`regrow reproduce`: run what is committed again, elsewhere and otherwise, and compare every digest."""
