@@ -12,7 +12,7 @@ from pipeline.options.evaluation import BenchmarkSources, Evaluation, Guards, Wh
 from pipeline.options.kbit import QuantisedBase
 from pipeline.options.loading import DataLoading, Images, Padding
 from pipeline.options.memory import ActivationMemory
-from pipeline.options.merge import Merge
+from pipeline.options.merge import Merge, MergeSources, WholeMerge
 from pipeline.options.model import BaseModelSource, ModelConstruction, Placement
 from pipeline.options.online import OnlineLearning
 from pipeline.options.optimizer import Optimization
@@ -42,6 +42,7 @@ class FetchOptions(
     StreamedRows,
     RowSelection,
     BenchmarkSources,
+    MergeSources,
     Access,
     View,
 ):
@@ -145,7 +146,7 @@ class RecipeOptions(
     WhatItKeeps,
     WhereItReports,
     Run,
-    Merge,
+    WholeMerge,
     Quantize,
     PostTrainingQuantization,
     WholeEvaluation,

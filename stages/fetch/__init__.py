@@ -14,6 +14,8 @@ Reads nothing. Writes:
 ``benchmark``
     What the models are judged on besides the held-out rows, or nothing: rows of `bench_dataset` in ``bench/``, as those of raw, and
     the files of `eval.lm_eval.include_path` in ``lm-eval/``.
+``others``
+    Adapters and models that `merge.others` names, in folders ``00``, ``01``, …, or nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ def run(job: Job[FetchOptions]) -> Metrics:
     from stages.fetch.config import locate_config
     from stages.fetch.locate import Locator
     from stages.fetch.model_files import locate_model, locate_tokenizer
+    from stages.fetch.others import write_others
     from stages.fetch.rows import write_rows
     from stages.fetch.tokenizer import write_tokenizer
 
@@ -47,8 +50,10 @@ def run(job: Job[FetchOptions]) -> Metrics:
         pad = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
         base_bytes = write_base(job.options, model, config, pad, job.outputs["base"])
         task.advance()
+        write_others(job.options, locator, job.outputs["others"])
+        task.advance()
     sources = job.outputs["raw"].content["sources"]
     return {"files": len(sources), "bytes": raw_bytes, "vocab_size": len(tokenizer), "base_bytes": base_bytes}
 
 
-STAGE = Stage("fetch", FetchOptions, reads=(), writes=("raw", "tokenizer", "base", "benchmark"), run=run)
+STAGE = Stage("fetch", FetchOptions, reads=(), writes=("raw", "tokenizer", "base", "benchmark", "others"), run=run)

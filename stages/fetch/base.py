@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import copyfile
@@ -11,6 +10,7 @@ from typing import Any
 
 from pipeline.artifact import Draft
 from pipeline.errors import RegrowError
+from pipeline.json_object import read_object
 from pipeline.options.views import FetchOptions
 from stages.fetch.config import open_config, write_config
 from stages.fetch.locate import Located
@@ -41,11 +41,11 @@ def write_base(options: FetchOptions, model: Located, config_source: Located | N
         if gguf is None or is_changed:
             _check_fit(base.path, model)
     config = _read_json(base.path / "config.json", model)
-    base.describe(model_type=config.get("model_type"), source=_public_name(model), revision=model.revision)
+    base.describe(model_type=config.get("model_type"), source=public_name(model), revision=model.revision)
     return sum(file.stat().st_size for file in base.path.iterdir())
 
 
-def _public_name(model: Located) -> str | None:
+def public_name(model: Located) -> str | None:
     """What params.yaml calls a model that others can fetch too. Where a folder lies on this disk is no fact about the model."""
     text = model.wanted.text
     return text if model.revision is not None or text.startswith("pypi:") or "://" in text else None
@@ -74,8 +74,8 @@ def check_weights(folder: Path, model: Located) -> None:
     from safetensors import SafetensorError, safe_open
 
     index = folder / "model.safetensors.index.json"
-    shards = set(_read_json(index, model).get("weight_map", {}).values()) if index.exists() else {"model.safetensors"}
     what = f"{model.wanted.option} {model.wanted.text!r}"
+    shards = _shards(_read_json(index, model), what) if index.exists() else {"model.safetensors"}
     for name in sorted(shards):
         if not (folder / name).is_file():
             raise RegrowError(f"{what} has no {name}.", "Download the model again: each file of model.safetensors.index.json is needed.")
@@ -85,6 +85,17 @@ def check_weights(folder: Path, model: Located) -> None:
         except (SafetensorError, OSError) as error:
             remedy = "Download it again; in a Git clone of a model, run `git lfs pull`."
             raise RegrowError(f"{what}: {name} is not a safetensors file: {error}.", remedy) from None
+
+
+def _shards(index: Mapping[str, Any], what: str) -> set[str]:
+    """The files that an index names: beside it, and by their plain names."""
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise RegrowError(f"{what}: model.safetensors.index.json has no weight_map.", "Download it again.")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not matching([name], WEIGHTS[:1]) or "/" in name or "\0" in name:
+            raise RegrowError(f"{what}: model.safetensors.index.json names {name!r}, which is no file of its folder.", "Do not use it.")
+    return set(weight_map.values())
 
 
 def _check_fit(folder: Path, model: Located) -> None:
@@ -98,12 +109,4 @@ def _check_fit(folder: Path, model: Located) -> None:
 
 
 def _read_json(path: Path, model: Located) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise RegrowError(
-            f"{model.wanted.option} {model.wanted.text!r}: {path.name} cannot be read: {error}.", "Download it again."
-        ) from None
-    if not isinstance(value, dict):
-        raise RegrowError(f"{model.wanted.option} {model.wanted.text!r}: {path.name} is not a JSON object.", "Download it again.")
-    return value
+    return read_object(path, f"{model.wanted.option} {model.wanted.text!r}: {path.name}", "Download it again.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import RegrowError
+from pipeline.json_object import read_object
 
 FILE = "adapter_config.json"
 Number = TypeVar("Number", int, float)
@@ -98,10 +99,8 @@ def read_config(folder: Path) -> LoraConfig:
         RegrowError: no readable file, or a setting that cannot be merged exactly, by its name and value.
     """
     path = folder / FILE
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RegrowError(f"{path} cannot be read: {error}.") from None
+    settings = read_object(path, str(path))
+    _refuse_wrong_types(path, settings)
     _refuse_inexact(path, settings)
     return LoraConfig(
         r=settings.get("r", 8),
@@ -115,6 +114,70 @@ def read_config(folder: Path) -> LoraConfig:
         token_indices=settings.get("trainable_token_indices") or (),
         layer_replication=settings.get("layer_replication") or (),
     )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _all(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(kind, value))
+
+
+def _by_name(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Values by a regular expression for names of modules."""
+    return lambda value: isinstance(value, dict) and all(_is_pattern(key) and kind(item) for key, item in value.items())
+
+
+def _is_pattern(value: str) -> bool:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+_TEXTS = (_is_text, _all(_is_text))
+_TYPES: dict[str, tuple[Callable[[Any], bool], ...]] = {
+    "r": (_is_rank,),
+    "lora_alpha": (_is_number,),
+    "lora_dropout": (_is_number,),
+    "rank_pattern": (_by_name(_is_rank),),
+    "alpha_pattern": (_by_name(_is_number),),
+    **dict.fromkeys(("use_rslora", "use_dora", "fan_in_fan_out", "ensure_weight_tying", "inference_mode"), (_is_switch,)),
+    **dict.fromkeys(("target_modules", "exclude_modules", "target_parameters", "modules_to_save", "layers_pattern"), _TEXTS),
+    **dict.fromkeys(("peft_type", "task_type", "bias", "base_model_name_or_path", "revision", "peft_version"), (_is_text,)),
+    **dict.fromkeys(("corda_config", "eva_config", "loftq_config", "lora_ga_config"), (lambda value: isinstance(value, dict),)),
+    "init_lora_weights": (_is_switch, _is_text),
+    "layers_to_transform": (_is_count, _all(_is_count)),
+    "layer_replication": (_all(lambda pair: _all(_is_count)(pair) and len(pair) == 2),),
+    "trainable_token_indices": (_all(_is_count), lambda value: isinstance(value, dict) and all(map(_all(_is_count), value.values()))),
+}
+"""What a setting may be, where it is not null. PEFT's class checks none of them."""
+
+
+def _refuse_wrong_types(path: Path, settings: Mapping[str, Any]) -> None:
+    for name, kinds in _TYPES.items():
+        value = settings.get(name)
+        if value is not None and not any(is_kind(value) for is_kind in kinds):
+            shown = json.dumps(value)[:200]
+            raise RegrowError(f"{path}: {name} is {shown}, which it cannot be.", "Save the adapter with peft's save_pretrained.")
 
 
 def _refuse_inexact(path: Path, settings: Mapping[str, Any]) -> None:

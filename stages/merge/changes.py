@@ -154,6 +154,8 @@ class Adapter:
         return add_to_stack(stack, parts["a"], parts["b"], self.config.scale(name), transposed=transposed)
 
     def _check_fit(self, name: str, weight: Tensor, a: Tensor, b: Tensor, transposed: bool) -> None:
+        if a.dim() != 2 or b.dim() != 2:
+            raise RegrowError(f"{ADAPTER} changes {name} by factors of {tuple(a.shape)} and {tuple(b.shape)}, which are no matrices.")
         shape = (a.shape[1], b.shape[0]) if transposed else (b.shape[0], a.shape[1])
         if tuple(weight.shape) != shape:
             raise RegrowError(

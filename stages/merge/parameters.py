@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RegrowError
+from pipeline.models import quiet_libraries
 
 
 def wrapped_parameters(base: Path, targets: Sequence[str]) -> tuple[dict[str, list[str]], frozenset[str]]:
@@ -34,6 +35,7 @@ def wrapped_parameters(base: Path, targets: Sequence[str]) -> tuple[dict[str, li
 
 
 def _shapes_only(base: Path) -> Any:
+    quiet_libraries()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

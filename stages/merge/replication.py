@@ -40,6 +40,12 @@ def replicate(names: Iterable[str], spans: Sequence[tuple[int, int]]) -> dict[st
     return dict(sorted(layout.items()))
 
 
+def original_name(name: str, spans: Sequence[tuple[int, int]]) -> str:
+    """What the base calls that of which ``name`` is a copy."""
+    layer = _LAYER.fullmatch(name)
+    return name if layer is None or not spans else f"{layer['list']}.{_sources(spans)[int(layer['number'])]}.{layer['rest']}"
+
+
 def with_layers(config: Mapping[str, Any], spans: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """What config.json says of the number and the kinds of layers after replication."""
     if not spans:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RegrowError
+from pipeline.models import quiet_libraries
 from stages.merge.changes import Adapter
 from stages.merge.checkpoint import Checkpoint
 
@@ -29,6 +30,7 @@ def find_tie(folder: Path, base: Checkpoint) -> Tie | None:
     Raises:
         RegrowError: a model type that transformers does not know, or stored ends that contradict the configuration.
     """
+    quiet_libraries()
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:

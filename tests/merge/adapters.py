@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from pipeline.artifact import Artifact
-from tests.tiny import publish_artifact, save_model, save_tokenizer
+from tests.tiny import publish_artifact, publish_bins, publish_tokens, save_model, save_tokenizer
 
 Fill = Callable[[Path], None]
 
@@ -83,7 +83,12 @@ def mixtral(dtype: torch.dtype = torch.float32) -> Fill:
 
 
 def publish_base(workspace: Path, fill: Fill) -> Artifact:
-    """``data/base``."""
+    """``data/base``, a ``data/others`` without any, and rows: four that are trained and two that are held out."""
+    publish_tokens(
+        workspace / "data", [([3 + (7 * row + 11 * token) % 256 for token in range(6 + 9 * row)], [1] * (6 + 9 * row)) for row in range(6)]
+    )
+    publish_bins(workspace / "data", [[0, 1], [2, 3]], [[4], [5]])
+    publish_artifact(workspace / "data", "others", lambda folder: None, sources=[])
     return publish_artifact(workspace / "data", "base", fill)
 
 

@@ -59,7 +59,9 @@ def _few_objects_to_collect() -> None:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pairs(tmp_path_factory.mktemp("published"))
+    workspace = pairs(tmp_path_factory.mktemp("published"))
+    publish_artifact(workspace / "data", "others", lambda folder: None, sources=[])
+    return workspace
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pipeline.options.rules.entries import ENTRIES
 from pipeline.options.rules.evaluation import EVALUATION
 from pipeline.options.rules.learning import LEARNING
 from pipeline.options.rules.machine import MACHINE
+from pipeline.options.rules.merging import MERGING
 from pipeline.options.rules.model import MODEL
 from pipeline.options.rules.online import ONLINE
 from pipeline.options.rules.optimizer import OPTIMIZER
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     *PREFERENCE,
     *COMPARISONS,
     *ONLINE,
+    *MERGING,
     *QUANTIZATION,
 )
 """Broken, the file is refused."""

@@ -29,6 +29,7 @@ def sources_can_be_read(options: RecipeOptions) -> Iterator[Broken]:
     for place, entry in _entries(options, "pretraining_dataset", "datasets", "test_datasets", "dedupe.against"):
         named.append((f"{place}.path", entry.path))
         named += [(f"{place}.data_files", item.text) for item in named_files(entry.data_files or [])]
+    named += [(f"{place}.path", entry.path) for place, entry in _entries(options, "merge.others")]
     for key, text in named:
         found = None if text is None else _no_source(text)
         if found is not None:
