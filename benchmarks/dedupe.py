@@ -3,24 +3,16 @@
     python benchmarks/dedupe.py [--tokenizer data/tokenizer] [--sizes 50000 100000 200000 400000] [--save]
 
 Every measurement is a process of its own. CPU seconds are those of it and its threads, without imports and without making the rows;
-they are the figure to trust on a shared computer. datasketch is needed (`pip install 'regrow[dev]'`), for the comparison alone.
+they are the figure to trust on a shared computer. datasketch is needed (`pip install 'regrow[bench]'`), for the comparison alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +21,9 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np  # noqa: E402
 
-from benchmarks import corpus  # noqa: E402
+from benchmarks import corpus, measuring  # noqa: E402
+from benchmarks.measuring import Result, timed  # noqa: E402
 
-Result = dict[str, Any]
 NGRAM = 5
 BANDS = ((0.7, 0.75), (0.75, 0.8), (0.8, 0.85), (0.85, 0.9), (0.9, 0.95), (0.95, 1.0))
 SPLIT = [{"name": "train-00", "split": "train", "path": "rows", "file": "rows"}]
@@ -39,41 +31,23 @@ SPLIT = [{"name": "train-00", "split": "train", "path": "rows", "file": "rows"}]
 
 def main() -> None:
     """Make the rows, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = measuring.program(__doc__)
     parser.add_argument("--tokenizer", type=Path, default=Path("data/tokenizer"))
     parser.add_argument("--sizes", type=int, nargs="+", default=[50_000, 100_000, 200_000, 400_000])
     parser.add_argument("--datasketch-rows", type=int, default=20_000)
     parser.add_argument("--exact-rows", type=int, default=1_000_000)
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/dedupe.md")
     parser.add_argument("--note", default="", help="a sentence about the circumstances, for the report")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--settings", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASURES[arguments.measure](**json.loads(arguments.settings))))
+    arguments = measuring.parse(parser, "dedupe", MEASURES)
+    if arguments is None:
         return
-    if not (arguments.tokenizer / "tokenizer.json").exists():
-        parser.error(f"{arguments.tokenizer} holds no tokenizer.json; `dvc repro fetch` makes data/tokenizer")
+    measuring.require(parser, "--tokenizer", arguments.tokenizer, "tokenizer.json")
     with tempfile.TemporaryDirectory() as folder:
-        lines = []
-        for line in report(arguments, Path(folder)):
-            print(line, flush=True)
-            lines.append(line)
-    if arguments.save:
-        target = Path(__file__).resolve().parent / "results" / "dedupe.md"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"\nWritten to {target}")
+        measuring.publish(report(arguments, Path(folder)), arguments.save_as)
 
 
 def report(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
     """Lines of a Markdown report."""
-    sizes = " ".join(str(size) for size in arguments.sizes)
-    yield "# dedupe: speed, recall, precision, memory and growth\n"
-    yield f"`python benchmarks/dedupe.py --sizes {sizes}`, {datetime.now(UTC):%Y-%m-%d}\n"
-    yield f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}, Python {platform.python_version()}, " + ", ".join(
-        f"{name} {version(name)}" for name in ("numpy", "pyarrow", "datasketch")
-    )
+    yield measuring.heading("dedupe: speed, recall, precision, memory and growth", ("numpy", "pyarrow", "datasketch"))
     yield f"\n{arguments.note}" if arguments.note else ""
     phrases = folder / "phrases.npy"
     measure("text", tokenizer=str(arguments.tokenizer.resolve()), target=str(phrases))
@@ -144,19 +118,8 @@ def _share(found: Result, name: str) -> str:
 
 
 def measure(name: str, **settings: Any) -> Result:
-    """Run one of :data:`MEASURES` in a process of its own."""
-    environment = os.environ | {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).resolve()), "--measure", name, "--settings", json.dumps(settings)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    result: Result = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def _timed(work: Callable[[], Result]) -> Result:
-    started, spent = time.perf_counter(), time.process_time()
-    result = work()
-    times = {"cpu": time.process_time() - spent, "wall": time.perf_counter() - started}
-    return result | times | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    """In a process of its own."""
+    return measuring.measure(__file__, name, **settings)
 
 
 def text(tokenizer: str, target: str) -> Result:
@@ -252,7 +215,7 @@ def _stage(tokens: str, options: Any) -> tuple[Result, Any, Any]:
         compared = removal.near.compared if removal.near else 0
         return {"rows": len(table), "removed": int((~removal.index.keep).sum()), "compared": compared}
 
-    result = _timed(run)
+    result = timed(run)
     table, index = kept[0]
     return result | {"tokens": int(table.lengths.sum())}, table, index
 
@@ -262,7 +225,7 @@ def digests(tokens: str) -> Result:
     from pipeline.tokens import TokenTable, digest_row
 
     table = TokenTable(Path(tokens))
-    return _timed(lambda: {"rows": len({digest_row(table.ids(row), table.mask(row)) for row in range(len(table))})})
+    return timed(lambda: {"rows": len({digest_row(table.ids(row), table.mask(row)) for row in range(len(table))})})
 
 
 def row_strings(tokens: str) -> Result:
@@ -276,7 +239,7 @@ def row_strings(tokens: str) -> Result:
         seen = {hashlib.sha256(str(row).encode()).hexdigest() for row in rows}
         return {"rows": len(rows), "removed": len(rows) - len(seen)}
 
-    return _timed(run)
+    return timed(run)
 
 
 def datasketch(tokens: str, threshold: float) -> Result:
@@ -299,7 +262,7 @@ def datasketch(tokens: str, threshold: float) -> Result:
             index.insert(row, signed)
         return {"rows": len(grams), "removed": len(near)}
 
-    result = _timed(run)
+    result = timed(run)
     sample = sorted(near)[:: max(1, len(near) // 4000)]
     true = [any(_jaccard(table, row, other) >= threshold for other in near[row]) for row in sample]
     recall = _recall(tokens, table, threshold, lambda a, b: a in near.get(b, ()))
@@ -326,11 +289,6 @@ def _recall(tokens: str, table: Any, threshold: float, is_found: Callable[[int, 
             pairs[name] = pairs.get(name, 0) + 1
             found[name] = found.get(name, 0) + is_found(one, other)
     return {"pairs": pairs, "found": found}
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
 MEASURES: dict[str, Callable[..., Result]] = {

@@ -1,7 +1,8 @@
-"""What all measurements share: a process of its own for each, its CPU seconds and peak memory, the computer they ran on, a report."""
+"""What all measurements share: their command line, a process of its own for each, CPU seconds and peak memory, the computer, a report."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -9,17 +10,45 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
+Measures = Mapping[str, Callable[..., Result]]
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def measure(program: str, name: str, *, threads: int = 1, **settings: Any) -> Result:
+def program(documentation: str | None) -> argparse.ArgumentParser:
+    """A parser that tells the first line of a module's documentation."""
+    return argparse.ArgumentParser(description=(documentation or "").partition("\n")[0])
+
+
+def parse(parser: argparse.ArgumentParser, report: str, measures: Measures) -> argparse.Namespace | None:
+    """Read the command line of a program, with ``save_as``: ``report`` if `--save` asks to keep it, for :func:`publish`.
+
+    ``None`` where this process was started by :func:`measure`: the measurement is made and printed, and nothing else is to be done.
+    """
+    parser.add_argument("--save", action="store_true", help=f"write benchmarks/results/{report}.md")
+    parser.add_argument("--measure", choices=measures, help=argparse.SUPPRESS)
+    parser.add_argument("--settings", type=json.loads, default={}, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.save_as = report if arguments.save else None
+    if arguments.measure is None:
+        return arguments
+    print(json.dumps(measures[arguments.measure](**arguments.settings)))
+    return None
+
+
+def require(parser: argparse.ArgumentParser, option: str, folder: Path, file: str) -> None:
+    """End with a message if a folder of the fetched model or tokenizer is not there."""
+    if not (folder / file).exists():
+        parser.error(f"{option} {folder} holds no {file}; `dvc repro fetch` makes data/base and data/tokenizer")
+
+
+def measure(program: str, name: str, /, *, threads: int = 1, **settings: Any) -> Result:
     """Run ``program --measure name`` in a process of its own and read the JSON of its last line."""
     environment = os.environ | {
         "RAYON_NUM_THREADS": str(threads),

@@ -9,8 +9,6 @@ are fewer than half a billion, first-fit up to 1,000,000 rows. trl is needed (`p
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,18 +38,12 @@ HEADS = (
 
 def main() -> None:
     """Draw the lengths, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = measuring.program(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--stage-rows", type=int, default=1_000_000, help="rows of the whole stage, with their tokens")
     parser.add_argument("--note", default="", help="a sentence about the circumstances, for the report")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/pack.md")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--settings", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASURES[arguments.measure](**json.loads(arguments.settings))))
-        return
-    measuring.publish(_report(arguments.rows, arguments.stage_rows, arguments.note), "pack" if arguments.save else None)
+    if arguments := measuring.parse(parser, "pack", MEASURES):
+        measuring.publish(_report(arguments.rows, arguments.stage_rows, arguments.note), arguments.save_as)
 
 
 def measure(name: str, **settings: Any) -> Result:

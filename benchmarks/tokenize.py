@@ -8,7 +8,6 @@ figure to trust on a shared computer. Ids and masks of the three ways are compar
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -27,24 +26,19 @@ from benchmarks.measuring import Result, timed  # noqa: E402
 
 def main() -> None:
     """Make the rows, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = measuring.program(__doc__)
     parser.add_argument("--tokenizer", type=Path, default=Path("data/tokenizer"))
     parser.add_argument("--rows", type=int, default=30_000)
     parser.add_argument(
         "--memory-rows", type=int, default=100_000, help="peak memory is measured at so many rows and at four times as many"
     )
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/tokenize.md")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--settings", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASURES[arguments.measure](**json.loads(arguments.settings))))
+    arguments = measuring.parse(parser, "tokenize", MEASURES)
+    if arguments is None:
         return
-    if not (arguments.tokenizer / "tokenizer.json").exists():
-        parser.error(f"{arguments.tokenizer} holds no tokenizer.json; `dvc repro fetch` makes data/tokenizer")
+    measuring.require(parser, "--tokenizer", arguments.tokenizer, "tokenizer.json")
     with tempfile.TemporaryDirectory() as folder:
         lines = _report(arguments.tokenizer.resolve(), Path(folder), arguments.rows, arguments.memory_rows)
-        measuring.publish(lines, "tokenize" if arguments.save else None)
+        measuring.publish(lines, arguments.save_as)
 
 
 def _report(tokenizer: Path, folder: Path, rows: int, memory_rows: int) -> Iterator[str]:

@@ -9,7 +9,6 @@ counted. Conversations of about 300 tokens are packed into bins of --sequence-le
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -31,24 +30,19 @@ _LORA: dict[str, Any] = {"adapter": "lora", "lora_r": 16, "lora_alpha": 32, "lor
 
 def main() -> None:
     """Make the rows, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = measuring.program(__doc__)
     parser.add_argument("--model", type=Path, default=Path("data/base"))
     parser.add_argument("--tokenizer", type=Path, default=Path("data/tokenizer"))
     parser.add_argument("--sequence-len", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=6, help="counted steps of one bin each")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each; medians are reported")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/train.md")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--settings", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASURES[arguments.measure](**json.loads(arguments.settings))))
+    arguments = measuring.parse(parser, "train", MEASURES)
+    if arguments is None:
         return
-    for option, folder, file in (("--model", arguments.model, "config.json"), ("--tokenizer", arguments.tokenizer, "tokenizer.json")):
-        if not (folder / file).exists():
-            parser.error(f"{option} {folder} holds no {file}; `dvc repro fetch` makes data/base and data/tokenizer")
+    measuring.require(parser, "--model", arguments.model, "config.json")
+    measuring.require(parser, "--tokenizer", arguments.tokenizer, "tokenizer.json")
     with tempfile.TemporaryDirectory() as folder:
-        measuring.publish(_report(arguments, Path(folder)), "train" if arguments.save else None)
+        measuring.publish(_report(arguments, Path(folder)), arguments.save_as)
 
 
 def _report(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:

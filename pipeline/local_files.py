@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pipeline.data_files import is_builder, named_files
@@ -16,7 +17,7 @@ from pipeline.source import Local, glob_base, hub_file, parse_source
 
 _WRITTEN = frozenset(
     {"sources", "options", "modules", "metrics", "raw", "tokenizer", "base", "tokens", "dedupe", "packed", "trained", "merged", "quantized"}
-    | {"eval", "benchmark"}
+    | {"eval", "benchmark", "others"}
 )
 """Folders under data/ that regrow writes."""
 
@@ -57,6 +58,8 @@ def _source_values(options: FetchOptions) -> list[tuple[str, str, str]]:
         values.append(("tokenizer", "tokenizer_config", options.tokenizer_config))
     if options.do_bench_eval and options.bench_dataset is not None:
         values.append(("bench", "bench_dataset", options.bench_dataset))
+    for i, other in enumerate(options.merge.others or []):
+        values.append((f"merge-{i:02d}", f"merge.others[{i}].path", other.path))
     if options.eval.lm_eval.include_path is not None:
         values.append(("lm-eval", "eval.lm_eval.include_path", options.eval.lm_eval.include_path))
     return values
@@ -76,7 +79,7 @@ def _local_path(project: Project, value: str, *, is_file: bool) -> Path | None:
     if value.startswith("pypi:") or "://" in value:
         return None
     try:
-        path = project.root / Path(value).expanduser()
+        path = project.named(value)
         exists = path.exists()
     except (RuntimeError, OSError, ValueError) as error:
         raise RegrowError(f"params.yaml: {value[:80]!r} is no path that can be looked at: {error}.") from None
@@ -87,9 +90,11 @@ def _files(project: Project, path: Path, option: str, value: str) -> dict[str, P
     base, pattern = glob_base(str(Path(value).expanduser()))
     if path.is_dir():
         _refuse_surrounding(project, path, option, value)
-        files = _visible(path, _walk(path, option))
+        files = _not_copied(project, value, lambda folder: _visible(folder, _walk(folder, option))) | _visible(path, _walk(path, option))
     elif pattern is not None and not path.exists():
-        files = _matching(project.root / base, pattern, option, value)
+        chosen, matched = pattern, project.named(str(base))
+        files = _not_copied(project, str(base), lambda folder: _matching(folder, chosen, option, value))
+        files |= _matching(matched, pattern, option, value)
     else:
         files = {path.name: path} if path.is_file() else {}
     if not files:
@@ -108,9 +113,19 @@ def _matching(base: Path, pattern: str, option: str, value: str) -> dict[str, Pa
     return _visible(base, base.glob(pattern))
 
 
+def _not_copied(project: Project, value: str, list_files: Callable[[Path], dict[str, Path]]) -> dict[str, Path]:
+    """Files of a folder that an experiment's copy of the project lacks, because git does not track them."""
+    original = project.home.root / Path(value).expanduser()
+    if project.home == project or not original.is_dir():
+        return {}
+    listed = subprocess.run(["git", "ls-files", "--others", "-z"], cwd=original, capture_output=True, text=True, check=False).stdout
+    untracked = set(listed.split("\0"))
+    return {name: file for name, file in list_files(original).items() if file.relative_to(original).as_posix() in untracked}
+
+
 def _refuse_own(project: Project, files: Iterable[Path], option: str, value: str) -> None:
     """What a stage writes is no source: it would be read before it is written."""
-    own = [f"{project.data.resolve() / name}/" for name in _WRITTEN]
+    own = [f"{data.resolve() / name}/" for data in (project.data, project.home.data) for name in _WRITTEN]
     for file in files:
         if str(file.resolve()).startswith(tuple(own)):
             raise RegrowError(f"params.yaml: {option}: {value!r} holds {file}, which regrow itself writes.", "Name a folder of your own.")

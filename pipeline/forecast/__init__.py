@@ -1,12 +1,11 @@
-"""What a training run will be, before it starts: steps, tokens, and estimates of memory and time."""
+"""What a training run will be, before it starts: steps, tokens, and an estimate of its memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,30 +41,46 @@ class Work:
 
 
 def forecast(data: Path, options: TrainOptions) -> Iterator[str]:
-    """Lines about the training that the plan in ``data/packed`` makes, as one process does it. None where there is no such plan."""
-    if not all((data / name / MANIFEST).is_file() for name in ("tokens", "packed")):
-        return
-    if open_artifact(data / "packed", verify=False).inputs.get("tokens") != open_artifact(data / "tokens", verify=False).digest:
-        return
-    bins = Bins.load(data / "packed" / "train.arrow")
-    if not len(bins):
+    """Lines about the training that the plan in ``data/packed`` makes. None where there is no such plan."""
+    bins = _planned_bins(data)
+    if bins is None:
         return
     if generates(options):
         yield from _answers(len(bins), options)
         return
     work = measure(bins, TokenTable(data / "tokens"), options)
     steps = work.steps
-    yield f"train, by data/packed as it is, in one process: {steps.steps:,} steps, {steps.steps_per_epoch:,} an epoch; {_epochs(steps)}"
+    yield f"by data/packed as it is{_together(options)}: {steps.steps:,} steps, {steps.steps_per_epoch:,} an epoch; {_epochs(steps)}"
     yield f"    {work.bins:,} bins, {steps.bins_per_step:,} a step; {work.tokens:,} tokens, {work.trained_tokens:,} of them trained"
     if (data / "base" / "config.json").is_file():
         yield from _memory_lines(data / "base", options, work)
-    yield from _time_lines(data / "metrics" / "train.json", options, work)
+
+
+def training_work(data: Path, options: TrainOptions) -> Work | None:
+    """What the training goes through; ``None`` where its data is not there, or is made by the model itself."""
+    bins = _planned_bins(data)
+    return None if bins is None or generates(options) else measure(bins, TokenTable(data / "tokens"), options)
+
+
+def _together(options: TrainOptions) -> str:
+    count = options.train.num_processes
+    return f", in {count} processes" if count > 1 else ""
+
+
+def _planned_bins(data: Path) -> Bins | None:
+    """Training bins of ``data/packed``, if they are bins of the rows in ``data/tokens``."""
+    if not all((data / name / MANIFEST).is_file() for name in ("tokens", "packed")):
+        return None
+    if open_artifact(data / "packed", verify=False).inputs.get("tokens") != open_artifact(data / "tokens", verify=False).digest:
+        return None
+    bins = Bins.load(data / "packed" / "train.arrow")
+    return bins if len(bins) else None
 
 
 def _answers(prompts: int, options: TrainOptions) -> Iterator[str]:
     """Of generated answers only the number is known, and that they are not longer than allowed."""
-    steps, trl = count_steps(options, prompts, 1), trl_of(options)
-    yield f"train, by data/packed as it is, in one process: {steps.steps:,} steps, {steps.steps_per_epoch:,} an epoch; {_epochs(steps)}"
+    steps, trl = count_steps(options, prompts, options.train.num_processes), trl_of(options)
+    yield f"by data/packed as it is{_together(options)}: {steps.steps:,} steps, {steps.steps_per_epoch:,} an epoch; {_epochs(steps)}"
     batches = -(-steps.steps // steps.updates)
     answers = batches * steps.bins_per_step * trl.num_generations
     yield (
@@ -74,8 +89,9 @@ def _answers(prompts: int, options: TrainOptions) -> Iterator[str]:
     )
 
 
-def measure(bins: Bins, tokens: TokenTable, options: TrainOptions, world_size: int = 1) -> Work:
+def measure(bins: Bins, tokens: TokenTable, options: TrainOptions) -> Work:
     """Count what a run over ``bins`` goes through, to its last step."""
+    world_size = options.train.num_processes
     steps = count_steps(options, len(bins), world_size, drop_last=bool(options.dataloader_drop_last))
     per_bin = bins.tokens_per_bin()
     order = BinOrder.asked(options, per_bin, world_size)
@@ -136,26 +152,3 @@ def _terms(memory: Memory) -> str:
 def _size(count: float) -> str:
     """Bytes for people."""
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
-
-
-def _time_lines(record: Path, options: TrainOptions, work: Work) -> Iterator[str]:
-    """At the pace of the last run here, if there was one of the same kind."""
-    last = _last_run(record)
-    if last is None or last["metrics"].get("kind") != ("adapter" if options.adapter else "full"):
-        return
-    pace = last["metrics"]["tokens"] / last["seconds"]
-    yield f"    time, roughly: {_duration(work.tokens / pace)} at the {pace:,.0f} tokens/s of the last run in this folder"
-
-
-def _last_run(record: Path) -> Mapping[str, Any] | None:
-    """Its record; nothing where there is none that says how fast it was."""
-    try:
-        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        return found if found["seconds"] > 0 and found["metrics"]["tokens"] > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -162,17 +162,10 @@ def test_counts_are_those_of_the_run(finished_project: Path, tmp_path: Path, opt
     assert f"; {metrics['tokens']:,} tokens, {metrics['trained_tokens']:,} of them trained" in lines[1]
 
 
-def test_memory_and_time_are_said(finished_project: Path, tmp_path: Path) -> None:
+def test_memory_is_said(finished_project: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_project / "data", tmp_path / "data")
     text = "\n".join(forecast(tmp_path / "data", view(**OPTIONS)))
-    assert "memory, an estimate: " in text and "= weights" not in text and "time" not in text and "trained" in text
-    record = {"seconds": 2, "metrics": {"tokens": 523, "kind": "full"}}
-    (tmp_path / "data/metrics").mkdir(exist_ok=True)
-    (tmp_path / "data/metrics/train.json").write_text(json.dumps(record))
-    assert "time, roughly: 4 s at the 262 tokens/s" in list(forecast(tmp_path / "data", view(**OPTIONS)))[-1]
-    assert "time" not in "\n".join(forecast(tmp_path / "data", view(**OPTIONS | {"adapter": "lora"})))
-    (tmp_path / "data/metrics/train.json").write_text("{")
-    assert "time" not in "\n".join(forecast(tmp_path / "data", view(**OPTIONS)))
+    assert "memory, an estimate: " in text and "= weights" not in text and "trained" in text
 
 
 def test_nothing_is_said_of_a_plan_that_is_not_there(tmp_path: Path, finished_project: Path) -> None:
