@@ -188,7 +188,7 @@ def _refuse_inexact(path: Path, settings: Mapping[str, Any]) -> None:
     if settings.get("init_lora_weights", True) not in _KEEPS_BASE:
         unknown["init_lora_weights"] = settings["init_lora_weights"]
     if unknown:
-        listed = ", ".join(f"{name}: {json.dumps(unknown[name])}" for name in sorted(unknown))
+        listed = ", ".join(f"{name}: {json.dumps(unknown[name])[:200]}" for name in sorted(unknown))
         raise RegrowError(
             f"{path} cannot be merged exactly because of {listed}.",
             "merge folds LoRA, rsLoRA and DoRA adapters into the base; train without that setting, or convert the adapter to plain LoRA.",

@@ -87,7 +87,7 @@ def test_a_stop_at_the_last_step_finishes(workspace: Path) -> None:
     assert metrics["steps"] == 6
 
 
-@pytest.mark.parametrize("damage", ["unmarked", "cut", "missing"])
+@pytest.mark.parametrize("damage", ["unmarked", "cut", "missing", "flipped"])
 def test_half_a_checkpoint_is_passed_over_and_removed(published: Path, workspace: Path, damage: str) -> None:
     expected = finished(published, FULL).files
     with pytest.raises(Interrupted):
@@ -97,6 +97,10 @@ def test_half_a_checkpoint_is_passed_over_and_removed(published: Path, workspace
         (newest / MARKER).unlink()
     elif damage == "cut":
         os.truncate(newest / "optimizer.pt", 100)
+    elif damage == "flipped":
+        content = bytearray((newest / "optimizer.pt").read_bytes())
+        content[len(content) // 2] ^= 1
+        (newest / "optimizer.pt").write_bytes(content)
     else:
         (newest / "model.safetensors").unlink()
     heard = SignalAt(5, signal.SIGTERM)
