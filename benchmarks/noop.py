@@ -142,7 +142,8 @@ def clocked(project: str, name: str) -> Result:
         seconds[part] += time.process_time() - started
 
     owners = {place: _owner(place) for place in CLOCKS[name]}
-    from pipeline.cli import STAGES, app
+    from pipeline.cli import app
+    from pipeline.commands.doors import STAGES
 
     for stage in STAGES:
         importlib.import_module(f"stages.{stage}")

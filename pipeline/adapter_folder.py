@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.digest import digest_file
 from pipeline.errors import RegrowError
+from pipeline.json_object import read_object
 from pipeline.options.recipe import Recipe
 from pipeline.options.views import RecipeOptions
 from pipeline.project import Project
@@ -62,10 +62,7 @@ def adapter_identity(project: Project, recipe: Recipe) -> dict[str, str]:
 
 
 def _check_config(path: Path, options: RecipeOptions) -> None:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RegrowError(f"params.yaml: lora_model_dir: {path} cannot be read: {error}.") from None
+    config = read_object(path, f"params.yaml: lora_model_dir: {path}")
     kind, beginning = config.get("peft_type"), config.get("init_lora_weights", True)
     if kind != "LORA" or beginning not in _KEEPS_BASE:
         found = f"peft_type {kind}" if kind != "LORA" else f"init_lora_weights {beginning}, which changed the base model too"

@@ -48,37 +48,41 @@ class Draft:
         self.content.update(content)
 
 
+class DamagedArtifact(RegrowError):
+    """A folder that is not what its stage published. ``path`` is where it is."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message, f"Remove {path} and run `dvc repro`: it comes back from DVC's cache, or the stage makes it again.")
+        self.path = path
+
+
 def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
     """Read a published folder; with ``verify``, hash every file against the manifest.
 
     Raises:
-        RegrowError: no manifest, a file missing or not listed, a size or digest that differs.
+        DamagedArtifact: no manifest, a file missing or not listed, a size or digest that differs.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         artifact = Artifact(manifest["artifact"], path, manifest["content"], manifest["files"], manifest["inputs"])
+        recorded = {name: (record["size"], record["sha256"]) for name, record in artifact.files.items()}
     except FileNotFoundError:
-        raise RegrowError(f"{path} is not a complete artifact: {MANIFEST} is missing.", _remedy(path)) from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise RegrowError(f"{path / MANIFEST} cannot be read: {error}.", _remedy(path)) from None
+        raise DamagedArtifact(f"{path} is not a complete artifact: {MANIFEST} is missing.", path) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedArtifact(f"{path / MANIFEST} cannot be read: {error!r}.", path) from None
     if verify:
-        _verify(artifact)
+        _verify(path, recorded)
     return artifact
 
 
-def _remedy(path: Path) -> str:
-    return f"Remove {path} and run `dvc repro` (or `dvc checkout {path}`): the stage that writes it makes it again."
-
-
-def _verify(artifact: Artifact) -> None:
-    found = _list_files(artifact.path)
-    for name in sorted(found.keys() ^ artifact.files.keys()):
-        problem = "is missing" if name in artifact.files else "is not in the manifest"
-        raise RegrowError(f"{artifact.path / name} {problem}.", _remedy(artifact.path))
-    for name, record in artifact.files.items():
-        file = artifact.path / name
-        if file.stat().st_size != record["size"] or digest_file(file) != record["sha256"]:
-            raise RegrowError(f"{file} is not what its stage wrote: size or SHA-256 differs from {MANIFEST}.", _remedy(artifact.path))
+def _verify(path: Path, recorded: Mapping[str, tuple[int, str]]) -> None:
+    found = _list_files(path)
+    for name in sorted(found.keys() ^ recorded.keys()):
+        problem = "is missing" if name in recorded else "is not in the manifest"
+        raise DamagedArtifact(f"{path / name} {problem}.", path)
+    for name, (size, sha256) in recorded.items():
+        if found[name].stat().st_size != size or digest_file(found[name]) != sha256:
+            raise DamagedArtifact(f"{found[name]} is not what its stage wrote: size or SHA-256 differs from {MANIFEST}.", path)
 
 
 def _list_files(folder: Path) -> dict[str, Path]:

@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
 from pipeline.identity import code_identity, find_module, read_lock
 from pipeline.local_files import local_files
+from pipeline.module_code import CodeMemory
 from pipeline.options.dataset_types import is_own
 from pipeline.options.recipe import Recipe
 from pipeline.options.views import TokenizeOptions, TrainOptions
@@ -35,11 +38,12 @@ def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None
     files, outputs = local_files(project, recipe), output_links(project, recipe.options.output_dir)
     documents = {stage.name: stage_document(project, recipe, stage, lock) for stage in stages}
     for name, document in documents.items():
-        _write(project.options / f"{name}.json", canonical_json(document))
+        _write(project, project.options / f"{name}.json", canonical_json(document))
     link_all(project.sources, files)
     templates = {f"chat_templates/{number}": file for number, file in enumerate(recipe.files)}
-    link_all(project.data / "modules", _own_files(project, recipe, lock) | templates)
+    link_all(project.data / "modules", own_files(project, recipe, lock) | templates)
     make_links(outputs)
+    code_memory(project).save()
 
 
 def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[str, str]) -> dict[str, Any]:
@@ -51,13 +55,39 @@ def stage_document(project: Project, recipe: Recipe, stage: Stage, lock: dict[st
         options["trl"]["reward_funcs"] = reward_identities(project, recipe)
     if options.get("lora_model_dir") is not None:
         options["lora_model_dir"] = adapter_identity(project, recipe)
-    return {"options": options, **code_identity(project.root, modules, lock)}
+    return {"options": options, **code_identity(project.root, modules, lock, code_memory(project))}
 
 
-def _write(path: Path, text: str) -> None:
+@lru_cache(maxsize=8)
+def code_memory(project: Project) -> CodeMemory:
+    """Modules that `configure` parsed before in this project."""
+    return CodeMemory(project.scratch / "cache" / "modules.json")
+
+
+def _write(project: Project, path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_bytes() != text.encode():
+    former = path.read_bytes() if path.exists() else None
+    if former != text.encode():
+        if former is not None:
+            _keep(project, former)
         path.write_text(text, encoding="utf-8")
+
+
+def kept_document(project: Project, md5: str) -> Path:
+    """Where a document of former options is kept, by DVC's hash of it: `regrow plan` compares with that of the last run."""
+    return project.scratch / "options" / f"{md5}.json"
+
+
+_KEPT = 400
+"""So many are kept, a few megabytes: the newest."""
+
+
+def _keep(project: Project, document: bytes) -> None:
+    path = kept_document(project, hashlib.md5(document, usedforsecurity=False).hexdigest())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(document)
+    for old in sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime_ns)[:-_KEPT]:
+        old.unlink(missing_ok=True)
 
 
 def own_modules(project: Project, recipe: Recipe) -> list[str]:
@@ -82,10 +112,10 @@ def _own_module(project: Project, name: str) -> str:
     return found
 
 
-def _own_files(project: Project, recipe: Recipe, lock: dict[str, str]) -> dict[str, Path]:
+def own_files(project: Project, recipe: Recipe, lock: dict[str, str]) -> dict[str, Path]:
     """The user's own modules and all that they import from the project, by path."""
     modules = [*own_modules(project, recipe), *scoring_modules(project, recipe)]
-    code = code_identity(project.root, modules, lock)["code"]
+    code = code_identity(project.root, modules, lock, code_memory(project))["code"]
     return {name: project.root / name for name in code if not name.startswith(("pipeline/", "stages/"))}
 
 

@@ -118,7 +118,8 @@ def _open(folder: Path, what: str, *, attn_implementation: str | None, kind: str
             output_loading_info=True,
             **settings,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError) as error:
+        # A config.json may hold anything, and each class of models fails in its own way on what it does not expect.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RegrowError(
             f"{what} cannot be opened with attn_implementation {attn_implementation!r}: {reason}",

@@ -18,7 +18,7 @@ def output_links(project: Project, output_dir: str | None) -> dict[Path, Path]:
     Raises:
         RegrowError: the folder is no place for links, or holds something else of the same name.
     """
-    if output_dir is None:
+    if output_dir is None or project.home != project:  # an experiment's copy is thrown away
         return {}
     folder = _folder(project, output_dir)
     links = {folder / name: project.data / name for name in LINKED}

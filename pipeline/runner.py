@@ -7,14 +7,18 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline import history
 from pipeline.artifact import Artifact, Draft, open_artifact, publish, seal
 from pipeline.configure import explain_difference, stage_document
-from pipeline.digest import canonical_json, digest_json
-from pipeline.errors import RegrowError, StaleInput
+from pipeline.digest import canonical_json, digest_file, digest_json
+from pipeline.disk import disk_full
+from pipeline.dvc_lock import keep_lock
+from pipeline.errors import Interrupted, RegrowError, StaleInput
 from pipeline.identity import check_installed, read_lock
 from pipeline.models import let_idle_threads_sleep
 from pipeline.options.recipe import load_recipe
@@ -51,14 +55,28 @@ def execute(
     scratch.mkdir(parents=True, exist_ok=True)
     records = data / "metrics" / stage.name
     job = Job(options, inputs, drafts, scratch, sources, identity, code, cache, records, progress, {} if observed is None else observed)
-    metrics = stage.run(job)
-    digests = {name: artifact.digest for name, artifact in inputs.items()}
-    outputs = {name: seal(draft, digests) for name, draft in drafts.items()}
-    before_publishing()
-    for name, draft in drafts.items():
-        publish(draft, data / name)
+    with _removed_on_failure(stage, drafts, data):
+        metrics = stage.run(job)
+        digests = {name: artifact.digest for name, artifact in inputs.items()}
+        outputs = {name: seal(draft, digests) for name, draft in drafts.items()}
+        before_publishing()
+        for name, draft in drafts.items():
+            publish(draft, data / name)
     shutil.rmtree(scratch)
     return {name: open_artifact(data / name, verify=False) for name in outputs}, metrics
+
+
+@contextmanager
+def _removed_on_failure(stage: Stage, drafts: Mapping[str, Draft], data: Path) -> Iterator[None]:
+    """Drafts of a stage that fails go at once: they are of no use, and on a full disk they would keep it full."""
+    try:
+        yield
+    except BaseException as error:
+        for draft in drafts.values():
+            shutil.rmtree(draft.path, ignore_errors=True)
+        if full := disk_full(error, stage.name, data):
+            raise full from error
+        raise
 
 
 def _fresh_draft(data: Path, name: str) -> Draft:
@@ -79,14 +97,16 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
         RegrowError: not called by DVC, or installed packages differ from the lock.
         StaleInput: code, options or inputs are not what `configure` recorded, or changed during the run.
     """
-    if os.environ.get("DVC_STAGE") != stage.name:
+    if os.environ.get("DVC_STAGE", "").rpartition(":")[2] != stage.name:  # from a folder above: "project/dvc.yaml:train"
         raise RegrowError(
             f"`run {stage.name}` is what dvc.yaml calls; on its own it would leave dvc.lock behind.",
             f"Run `regrow {stage.name}` (or `dvc repro {stage.name}`).",
         )
     die_with_parent()
     let_idle_threads_sleep()
-    document = _current_document(project, stage)
+    keep_lock(project)
+    recipe = load_recipe(project.params)
+    document = stage_document(project, recipe, stage, read_lock(project.lock))
     _require_recorded(project, stage, document)
     check_installed(document["packages"])
     inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
@@ -99,20 +119,29 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
 
     started = time.monotonic()
     observed: dict[str, Any] = {}
-    outputs, metrics = execute(
-        stage,
-        load_recipe(project.params).view(stage.options),
-        data=project.data,
-        scratch=_claim_scratch(project, stage, identity),
-        sources=project.sources,
-        identity=identity,
-        code=digest_json({name: document[name] for name in ("code", "packages")}),
-        cache=project.scratch / "cache" / stage.name,
-        progress=open_progress(),
-        before_publishing=require_unchanged,
-        observed=observed,
-    )
-    _write_record(project, stage, outputs, {"identity": identity, "metrics": metrics, "seconds": time.monotonic() - started, **observed})
+    read = {} if stage.reads else {"sources": _digest_sources(project)}
+    written = history.written_params(project.params.read_text(encoding="utf-8-sig"))
+    known = {"identity": identity, "inputs": inputs, "params": written}
+    try:
+        outputs, metrics = execute(
+            stage,
+            recipe.view(stage.options),
+            data=project.data,
+            scratch=_claim_scratch(project, stage, identity),
+            sources=project.sources,
+            identity=identity,
+            code=digest_json({name: document[name] for name in ("code", "packages")}),
+            cache=project.scratch / "cache" / stage.name,
+            progress=open_progress(),
+            before_publishing=require_unchanged,
+            observed=observed,
+        )
+    except Interrupted:
+        history.record(project, stage.name, {"ended": "stopped", **known, **_costs(started)})
+        raise
+    facts = {"outputs": {name: artifact.digest for name, artifact in outputs.items()}, "metrics": metrics, **_costs(started), **observed}
+    _write_record(project, stage, {"identity": identity, **facts, **read})
+    history.record(project, stage.name, {"ended": "done", **known, **facts})
     return metrics
 
 
@@ -135,6 +164,12 @@ def _file_states(project: Project, stage: Stage) -> list[list[Any]]:
     return [[str(path), state.st_size, state.st_mtime_ns] for path, state in files.items()]
 
 
+def _digest_sources(project: Project) -> dict[str, str]:
+    """SHA-256 (hex) of every local source. DVC has one digest for all; by these `regrow verify` names the file that changed."""
+    files = (path for path in sorted(project.sources.rglob("*")) if path.is_file())
+    return {path.relative_to(project.sources).as_posix(): digest_file(path) for path in files}
+
+
 def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
     """The stage's scratch folder for this identity. What runs of another identity left there is of no use any more."""
     folder = project.scratch / stage.name
@@ -144,20 +179,22 @@ def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
     return folder / identity[:16]
 
 
-def _write_record(project: Project, stage: Stage, outputs: Mapping[str, Artifact], facts: Mapping[str, Any]) -> None:
-    """What a run took. Kept beside the artifacts and never inside them: times differ from run to run."""
+def _costs(started: float) -> dict[str, Any]:
+    """What this process took since ``started``, and where. Kept beside the artifacts and never inside: it differs from run to run."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    record = {
-        "stage": stage.name,
-        "outputs": {name: artifact.digest for name, artifact in outputs.items()},
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    return {
+        "seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_memory_mb": usage.ru_maxrss // 1024,
         "threads": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        **facts,
     }
+
+
+def _write_record(project: Project, stage: Stage, facts: Mapping[str, Any]) -> None:
+    """The record of the stage's last run."""
     path = project.data / "metrics" / f"{stage.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rounded = {name: round(value, 2) if isinstance(value, float) else value for name, value in record.items()}
-    path.write_text(canonical_json(rounded), encoding="utf-8")
+    rounded = {name: round(value, 2) if isinstance(value, float) else value for name, value in facts.items()}
+    path.write_text(canonical_json({"stage": stage.name, **rounded}), encoding="utf-8")

@@ -139,7 +139,7 @@ def test_ten_options_make_exactly_the_stages_run_that_the_table_says(clone: Clon
         inner = next(iter(value)) if isinstance(value, dict) else "type" if option == "quantize" else None
         place = f"{option}.{inner}" if inner else option
         clone.write({option: PARAMS.get(option, {}) | value if isinstance(value, dict) else value})
-        planned = re.findall(r"^(\w+): runs$", clone.run("regrow", "plan"), re.MULTILINE)
+        planned = re.findall(r"^(\w+): runs$", clone.run("regrow", "plan", code=3), re.MULTILINE)
         clone.run("dvc", "repro", "configure")
         assert tuple(planned) == tuple(stages_run(clone.run("dvc", "repro", "--dry"))) == STATED[place], option
         clone.write({})
@@ -162,6 +162,23 @@ def test_only_what_depends_on_a_change_runs(clone: Clone, changes: dict[str, Any
     assert clone.repro() == expected
     clone.write({})
     assert clone.repro() == [], "going back restores from the run cache"
+
+
+def test_another_adapter_reaches_the_merged_model_and_no_stage_before_it(clone: Clone) -> None:
+    other = clone.root.parent / "other"
+    shutil.copytree(clone.root / "data/trained", other)
+    merge = {"method": "linear", "weight": 0.5, "others": [{"path": "../other", "weight": 0.5}]}
+    clone.write({"merge": merge})
+    assert clone.repro() == ["fetch", *ALL[5:]]
+    clone.write({"merge": merge | {"weight": 0.25}})
+    assert clone.repro() == ALL[5:]
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 1}))
+    before = clone.lock()
+    assert clone.repro() == ["fetch", *ALL[5:]]
+    assert {name for name in ALL if clone.lock()[name]["outs"] != before[name]["outs"]} == {"fetch", *ALL[5:]}
+    clone.write({})
+    assert clone.repro() == []
 
 
 def test_an_appended_row_reaches_everything_and_a_reworded_comment_nothing(clone: Clone) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.cli import STAGES, _open_stage
+from pipeline.commands.doors import STAGES, open_stage
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,7 +41,7 @@ def test_the_cli_is_the_only_door_to_stages() -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_dvc_yaml_says_what_the_stage_says(name: str) -> None:
-    stage = _open_stage(name)
+    stage = open_stage(name)
     declared = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"][name]
     sources = ["data/sources"] if name == "fetch" else []
     assert declared["cmd"] == f"python -m pipeline run {name}" and stage.name == name
@@ -63,7 +63,7 @@ def test_starting_imports_nothing_heavy(command: list[str]) -> None:
 
 def test_opening_every_stage_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom pipeline.cli import STAGES, _open_stage\nfor name in STAGES: _open_stage(name)\n"
+        "import sys\nfrom pipeline.commands.doors import STAGES, open_stage\nfor name in STAGES: open_stage(name)\n"
         "print([m for m in ('torch', 'transformers', 'pyarrow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bounded import Bounded
 from pipeline.errors import RegrowError
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class Conversation:
         """Pieces of the answer to ``messages``, whose last turn is the user's.
 
         Raises:
-            RegrowError: the conversation is longer than the model can read.
+            RegrowError: the conversation is longer than the model can read, or the chat template refuses it.
         """
-        ids = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        ids = self._prompt(messages)
         new: list[int] = []
         told = 0
         for token in self._tokens(ids):
@@ -59,6 +60,19 @@ class Conversation:
             if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # else the rest of a character is still to come
                 yield text[told:]
                 told = len(text)
+
+    def _prompt(self, messages: Messages) -> list[int]:
+        from jinja2 import TemplateError
+
+        try:
+            with Bounded("The chat template"):
+                ids: list[int] = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError, SyntaxError) as error:
+            raise RegrowError(
+                f"The chat template refuses the conversation: {error or type(error).__name__}.",
+                "Begin a new one with /new, or set chat_template in params.yaml.",
+            ) from None
+        return ids
 
     def _tokens(self, ids: list[int]) -> Iterator[int]:
         import torch

@@ -102,13 +102,20 @@ def _awaits_training(problem: Problem) -> bool:
 def read_text(path: Path) -> str:
     """A text file, or a RegrowError that says why not."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as stream:
+            text = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         raise RegrowError(f"{path} does not exist.", "Run the command where params.yaml is, or name the file.") from None
     except UnicodeDecodeError as error:
         raise RegrowError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
     except OSError as error:
         raise RegrowError(f"{path} cannot be read: {error.strerror}.", "Name a text file that you may read.") from None
+    if len(text) > _LARGEST:
+        raise RegrowError(f"{path} has more than {_LARGEST} characters.", "Name a config, or a chat template; neither is a tenth as long.")
+    return text
+
+
+_LARGEST = 2**22
 
 
 _PLACEHOLDERS: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipeline.bounded import Bounded
 from pipeline.chat_templates import NAMES, built_in
 from pipeline.errors import RegrowError
 from pipeline.options.tokenizer import FALLBACK, TokenizerSource
@@ -52,8 +53,9 @@ def _compiled(text: str) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        render_jinja_template([], chat_template=text)  # compiles, and renders nothing
-    except TemplateError as error:
+        with Bounded("chat_template_jinja"):
+            render_jinja_template([], chat_template=text)  # compiles, which computes constants, and renders nothing
+    except (TemplateError, RecursionError, SyntaxError, ValueError, OverflowError) as error:
         line = f" (line {lineno})" if (lineno := getattr(error, "lineno", None)) else ""
         raise RegrowError(
             f"chat_template_jinja is not a Jinja template{line}: {error}.",

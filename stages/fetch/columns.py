@@ -14,6 +14,8 @@ from stages.fetch.values import to_line
 _BUFFER = 2**20
 _BATCH_BYTES = 2**22
 _BATCH_ROWS = 1024
+_CONTINUES = b"\xff" * 4
+"""Begins every message of a stream since Arrow 0.15. One of length 0 ends it."""
 
 
 def parquet_rows(path: Path, label: str) -> Iterator[NumberedLine]:
@@ -50,10 +52,27 @@ def arrow_rows(path: Path, label: str) -> Iterator[NumberedLine]:
         if source.read(6) == b"ARROW1":
             file = pa.ipc.open_file(source)
             batches = (file.get_batch(index) for index in range(file.num_record_batches))
-            yield from _numbered(batches)
+            yield from _numbered(_valid(batches))
         else:
+            _require_end(source)
             source.seek(0)
-            yield from _numbered(iter(pa.ipc.open_stream(source)))
+            yield from _numbered(_valid(iter(pa.ipc.open_stream(source))))
+
+
+def _require_end(source: Any) -> None:
+    """A stream that was cut between two batches reads like a shorter one, except that the mark of its end is missing."""
+    source.seek(0)
+    start = source.read(4)
+    source.seek(max(0, source.size() - 8))
+    if start == _CONTINUES and source.read(8) != _CONTINUES + bytes(4):
+        raise ValueError("the stream does not end; it may be cut")
+
+
+def _valid(batches: Iterator[Any]) -> Iterator[Any]:
+    """Arrow takes lengths and offsets from the file as they are. Wrong ones would read other memory, or end the process without a word."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 def _numbered(batches: Iterator[Any]) -> Iterator[NumberedLine]:

@@ -12,6 +12,7 @@ from shutil import copyfile
 from typing import Any
 
 from pipeline.errors import RegrowError
+from pipeline.json_object import read_object
 from pipeline.options.views import FetchOptions
 from stages.fetch.locate import Located, Locator, Wanted, listed
 
@@ -66,7 +67,7 @@ def open_config(path: Path, what: str) -> Any:
 
     try:
         return AutoConfig.from_pretrained(path.parent, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StrictDataclassError) as error:
         reason = " ".join(line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()[:2])
         raise RegrowError(
             f"{what}: its config.json cannot be opened: {reason}", "It must be of a model type that this version of transformers knows."
@@ -74,13 +75,7 @@ def open_config(path: Path, what: str) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RegrowError(f"{path.name} cannot be read: {error}.", "Download it again.") from None
-    if not isinstance(value, dict):
-        raise RegrowError(f"{path.name} is not a JSON object.", "Download it again.")
-    return value
+    return read_object(path, path.name, "Download it again.")
 
 
 def _class(name: str) -> Any:

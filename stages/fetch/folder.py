@@ -45,7 +45,7 @@ class Folder:
         """
         try:
             value = json.loads(self.read(name).read_text(encoding="utf-8-sig", errors="replace")) if name in self.names else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RegrowError(f"{self.label}: {name} is not valid JSON: {error}.", "Save or download it again.") from None
         if not isinstance(value, dict):
             raise RegrowError(f"{self.label}: {name} is not a JSON object.", "Save or download it again.")

@@ -11,7 +11,9 @@ LARGEST_RATIO = 300
 """Text compresses 3 to 20 times, the most repetitive rows of logs somewhat over 100 times; gzip can at most 1032 times."""
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_SMALL = 2**28
+SMALL = 2**28
+"""Bytes that anything may unpack to."""
+
 _CHUNK = 2**20
 
 
@@ -41,7 +43,7 @@ def unpacked(path: Path, label: str, folder: Path) -> Path:
         return path
     import pyarrow as pa
 
-    target, limit = folder / "unpacked", max(_SMALL, path.stat().st_size * LARGEST_RATIO)
+    target, limit = folder / "unpacked", max(SMALL, path.stat().st_size * LARGEST_RATIO)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with pa.input_stream(str(path), compression=kind) as source, target.open("wb") as copy:

@@ -21,6 +21,9 @@ from stages.fetch.new_tokens import change_vocabulary
 _UNSET_LENGTH = 10**29
 """transformers writes 1e30 where a tokenizer's maximum length is not known."""
 
+_MOST_TOKENS = 2**24
+"""The largest vocabularies have 2**18 tokens."""
+
 _PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|pad_token|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 """Tokens made for padding, as models of this field name them; then the end-of-text token of those that end turns with another."""
 
@@ -73,12 +76,23 @@ def load_tokenizer(source: Located) -> Any:
         return load_gguf_tokenizer(source.root / gguf, source.wanted)
     tokenizer_files(source.files, source.wanted)
     try:
-        return PreTrainedTokenizerFast.from_pretrained(source.root, local_files_only=True)
+        loaded = PreTrainedTokenizerFast.from_pretrained(source.root, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RegrowError(
             f"{source.wanted.option} {source.wanted.text!r}: its tokenizer cannot be opened: {reason}", "Download it again."
         ) from error
+    _check_numbers(loaded, f"{source.wanted.option} {source.wanted.text!r}")
+    return loaded
+
+
+def _check_numbers(tokenizer: Any, what: str) -> None:
+    """Numbers that nobody checks until they are used: tables are as long as the largest id."""
+    length, largest = tokenizer.model_max_length, max(tokenizer.get_vocab().values(), default=-1)
+    if isinstance(length, bool) or not isinstance(length, int | float) or not length > 0:
+        raise RegrowError(f"{what}: model_max_length of tokenizer_config.json is {length!r}, no length.", "Correct it, or remove it.")
+    if not 0 <= largest < _MOST_TOKENS:
+        raise RegrowError(f"{what}: the largest id of a token is {largest}; a model has fewer than {_MOST_TOKENS}.", "Download it again.")
 
 
 def ensure_pad_token(tokenizer: Any, wanted: Wanted, say: Callable[[str], None]) -> None:

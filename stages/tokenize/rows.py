@@ -10,6 +10,11 @@ from stages.tokenize.example import BadRow, Row
 
 NumberedRow = tuple[int, Row | BadRow]
 
+DEEPEST = 100
+"""Levels of lists and objects in a row. Deeper ones would end at Python's limit on recursion, which each process meets elsewhere."""
+
+TOO_DEEP = f"nested in more than {DEEPEST} levels"
+
 
 def read_rows(block: bytes) -> Iterator[NumberedRow]:
     """(line from the block's first, row) of every line that is not blank."""
@@ -23,6 +28,20 @@ def _parse(line: bytes) -> Row | BadRow:
         value: Any = json.loads(line)
     except UnicodeDecodeError:
         return BadRow("not valid UTF-8")
-    except (ValueError, RecursionError):  # ValueError: also an integer of more digits than Python reads
+    except ValueError:  # also an integer of more digits than Python reads
         return BadRow("malformed JSON")
+    except RecursionError:
+        return BadRow(TOO_DEEP)
+    if line.count(b"[") + line.count(b"{") > DEEPEST and is_too_deep(value):
+        return BadRow(TOO_DEEP)
     return value if isinstance(value, dict) else BadRow("not a JSON object")
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether a value has more than :data:`DEEPEST` levels of lists and objects."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for item in level if isinstance(item, dict | list) for inner in (item.values() if isinstance(item, dict) else item)]
+        if not level:
+            return False
+    return True

@@ -13,6 +13,7 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.bounded import Bounded
 from pipeline.chat_tags import Generation
 from pipeline.errors import RegrowError
 from stages.tokenize.example import BadRow
@@ -35,6 +36,13 @@ class _TracingEnvironment(ImmutableSandboxedEnvironment):
 
     code_generator_class = _TracingGenerator
     concat = staticmethod(join_traced)
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        """Products and powers, unless what comes out would be longer than any row: that must not depend on the memory there is."""
+        if _is_too_large(operator, left, right):
+            raise jinja2.TemplateError(f"a value of {operator} is too large")
+        return super().call_binop(context, operator, left, right)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """As the sandbox does, but without its checks where they have nothing to find: they are half of a rendering's time."""
@@ -48,6 +56,17 @@ class _TracingEnvironment(ImmutableSandboxedEnvironment):
             except AttributeError:
                 return self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
+
+
+_LARGEST = 2**28
+"""Characters of a text, items of a list, bits of a number that ``*`` and ``**`` may make."""
+
+
+def _is_too_large(operator: str, left: Any, right: Any) -> bool:
+    if isinstance(left, int) and isinstance(right, int):
+        return left.bit_length() * right > _LARGEST if operator == "**" else left.bit_length() + right.bit_length() > _LARGEST
+    times, repeated = (left, right) if isinstance(left, int) else (right, left)
+    return isinstance(times, int) and isinstance(repeated, str | bytes | list | tuple) and len(repeated) * times > _LARGEST
 
 
 _DICT = frozenset(dir(dict))
@@ -66,8 +85,14 @@ def _no_clock(_: str) -> NoReturn:
     )
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+def _no_chance(*_: Any, **__: Any) -> NoReturn:
+    raise RegrowError("The chat template asks for chance (random, lipsum): the tokens would differ from run to run.", "Take it out.")
+
+
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None, sort_keys: bool = False
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 @jinja2.pass_environment
@@ -77,7 +102,7 @@ def _join(environment: jinja2.Environment, values: Iterable[Any], separator: str
     return join_between(separator, values)
 
 
-# What an expression of a template can raise on one row's values: 1 / 0, range(10**9), [][0], 'a' * 10**15, a macro without end.
+# What an expression of a template can raise on one row's values: 1 / 0, range(10**9), [][0], a macro without end.
 _RENDER_ERRORS = (
     jinja2.TemplateError,
     TypeError,
@@ -85,9 +110,11 @@ _RENDER_ERRORS = (
     LookupError,
     ValueError,
     ArithmeticError,
-    MemoryError,
     RecursionError,
 )
+
+# What compiling it can raise besides: parentheses or blocks nested too deep, a number of too many digits.
+_COMPILE_ERRORS = (RecursionError, SyntaxError, ValueError, OverflowError)
 
 _ASKS_FOR_NONE = re.compile(r"content(['\"]\]|['\"]\))? is (not )?none")
 
@@ -106,12 +133,16 @@ class ChatTemplate:
 
     def __init__(self, text: str, special_tokens: Mapping[str, str], variables: Mapping[str, Any] | None = None) -> None:
         environment = _TracingEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-        environment.filters.update(tojson=_tojson, join=_join)
-        environment.globals.update(raise_exception=_raise_exception, strftime_now=_no_clock)
+        environment.filters.update(tojson=_tojson, join=_join, random=_no_chance)
+        environment.globals.update(raise_exception=_raise_exception, strftime_now=_no_clock, lipsum=_no_chance)
+        self._bounded = Bounded("The chat template")
         try:
-            self._template = environment.from_string(text)
+            with self._bounded:  # values of constants are computed when it is compiled
+                self._template = environment.from_string(text)
         except jinja2.TemplateSyntaxError as error:
             raise RegrowError(f"The chat template is not valid Jinja (line {error.lineno}): {error.message}.") from None
+        except _COMPILE_ERRORS as error:
+            raise RegrowError(f"The chat template cannot be compiled: {error}.", "Use another, or nest less in it.") from None
         self.text = text
         self.words = frozenset(re.findall(r"\w+", text))
         self.knows_null = _ASKS_FOR_NONE.search(text) is not None
@@ -127,6 +158,7 @@ class ChatTemplate:
 
         Raises:
             BadRow: the template refuses the conversation.
+            RegrowError: it takes more time or memory than any template should.
         """
         values = {**self._variables, "messages": _traced(messages)}
         if add_generation_prompt is not None:
@@ -134,7 +166,8 @@ class ChatTemplate:
         if tools:
             values["tools"] = tools
         try:
-            return join_traced(self._template.root_render_func(self._template.new_context(values)))
+            with self._bounded:
+                return join_traced(self._template.root_render_func(self._template.new_context(values)))
         except _RENDER_ERRORS as error:
             raise BadRow(f"the chat template refuses it: {str(error) or type(error).__name__}") from None
 

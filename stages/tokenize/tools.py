@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from stages.tokenize.example import BadRow
+from stages.tokenize.rows import TOO_DEEP, is_too_deep
 
 
 def tools_in(value: Any, column: str) -> list[Any] | None:
@@ -43,6 +44,9 @@ def without_nulls(value: Any) -> Any:
 def parsed(text: str, what: str) -> Any:
     """What JSON text says. ``what`` names it in the reason of a :class:`BadRow`."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         raise BadRow(f"{what} is text that is not JSON") from None
+    if is_too_deep(value):
+        raise BadRow(f"{what} is {TOO_DEEP}")
+    return value

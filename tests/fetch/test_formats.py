@@ -277,7 +277,7 @@ def test_ds_type_says_what_a_suffix_does_not(tmp_path: Path) -> None:
 
 
 def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_SMALL", 2**16)
+    monkeypatch.setattr(packed, "SMALL", 2**16)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 2**23, mtime=0))
     with pytest.raises(RegrowError, match=r"bomb\.jsonl\.gz' unpacks to more than 300 times its size"):
         fetch_rows(tmp_path, tmp_path / "bomb.jsonl.gz")

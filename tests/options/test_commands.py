@@ -73,7 +73,7 @@ def test_resolved_gives_every_value_and_why() -> None:
     unasked = ("dedupe.near.", *(prefix for prefix in groups_not_asked_for if prefix != "special_tokens."))
     leaves -= {place for place in leaves if place.startswith(unasked)}  # nor is this asked for
     special = {place for place in leaves if place.startswith("special_tokens.")}
-    groups = {"datasets", "fetch", "tokenize", "dedupe", "dedupe.overlap", "pack", "merge", "eval", "eval.lm_eval"} | special
+    groups = {"datasets", "fetch", "tokenize", "dedupe", "dedupe.overlap", "pack", "train", "merge", "eval", "eval.lm_eval"} | special
     assert found.keys() == leaves - groups
 
 

@@ -22,6 +22,7 @@ RERUNS = {
         *("special_tokens.bos_token", "special_tokens.eos_token", "special_tokens.pad_token", "special_tokens.unk_token"),
         *("datasets.path", "datasets.ds_type", "datasets.data_files", "datasets.revision", "datasets.name", "datasets.split"),
         *("do_bench_eval", "bench_dataset", "bench_split", "eval.lm_eval.include_path"),
+        *("merge.others.path", "merge.others.revision"),
         *("datasets.shards", "datasets.shards_idx", "datasets.weight", "streaming"),
         *("base_model_config", "cls_model_config", "overrides_of_model_config", "reinit_weights"),
         *(f"pretraining_dataset.{name}" for name in ("path", "name", "split", "data_files", "skip")),
@@ -52,6 +53,7 @@ RERUNS = {
     "pack train": ("curriculum_sampling",),
     "pack train eval": ("seed",),
     "train": (
+        *("train.num_processes", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
         *("micro_batch_size", "gradient_accumulation_steps", "num_epochs", "max_steps", "logging_steps", "save_steps"),
         *("batch_size", "eval_batch_size", "auto_find_batch_size", "saves_per_epoch", "save_strategy"),
         *("eval_steps", "evals_per_epoch", "eval_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
@@ -95,7 +97,10 @@ RERUNS = {
             *("unfrozen_parameters", "lisa_n_layers", "lisa_step_interval", "lisa_layers_attribute", "neftune_noise_alpha"),
         ),
     ),
-    "merge": ("merge.max_shard_size_mb",),
+    "merge": (
+        *("merge.method", "merge.weight", "merge.density", "merge.seed", "merge.others.weight", "merge.others.density"),
+        *("merge.max_shard_size_mb", "merge.parity_rows"),
+    ),
     "quantize": (
         *("quantize.format", "quantize.type", "quantize.weight_dtype", "quantize.activation_dtype", "quantize.group_size"),
         *("quantize.quantize_embedding", "quantize.packed", "quantize.scheme", "quantize.bits", "quantize.iterations"),
@@ -134,6 +139,8 @@ def base(place: str) -> str:
         return GOOD + "lr_groups:\n  - {name: a, modules: [b], lr: 1.0}\n"
     if place in ("reward_model", "process_reward_model"):
         return GOOD + "quantize: []\n"  # as it is for them when it is left open
+    if place.startswith("merge.others."):
+        return GOOD + "merge:\n  others:\n    - {path: a, weight: 1.0}\n"
     if place.startswith("quantize."):
         return GOOD + "quantize:\n  - {format: torchao, weight_dtype: int8}\n"
     return GOOD.replace("type: chat_template", "type: {}") if place.startswith("datasets.type.") else GOOD

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.cli import STAGES
+from pipeline.commands.doors import STAGES
 from pipeline.new import create
 from pipeline.new.recipes import find_recipe
 

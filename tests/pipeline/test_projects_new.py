@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline import errors
-from pipeline.cli import STAGES, app
+from pipeline.cli import app
+from pipeline.commands.doors import STAGES
 from pipeline.configure import own_files
 from pipeline.errors import RegrowError
 from pipeline.identity import code_identity, read_lock

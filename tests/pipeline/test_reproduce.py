@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from pipeline.cli import STAGES, _open_stage
+from pipeline.commands.doors import STAGES, open_stage
 from pipeline.options.recipe import load_recipe
 from pipeline.project import Project
 from pipeline.reproduction.clone import uncommitted
@@ -25,7 +25,7 @@ from pipeline.reproduction.levels import excuse, level, trained_on
 from tests.pipeline.small import commit, run, small_project
 from tests.tiny import publish_artifact
 
-DATA = [_open_stage(name) for name in STAGES[:4]]
+DATA = [open_stage(name) for name in STAGES[:4]]
 
 
 def left_in(output: str) -> Path:

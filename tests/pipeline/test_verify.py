@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import STAGES, _open_stage
+from pipeline.commands.doors import STAGES, open_stage
 from pipeline.digest import canonical_json
 from pipeline.errors import RegrowError
 from pipeline.progress import Progress
@@ -21,7 +21,7 @@ from tests.pipeline.small import run, small_project
 
 pytestmark = pytest.mark.slow
 
-ALL = [_open_stage(name) for name in STAGES]
+ALL = [open_stage(name) for name in STAGES]
 ARTIFACTS = [name for stage in ALL for name in stage.writes]
 
 

@@ -14,6 +14,9 @@ from pipeline.source import without_secrets
 MISSING = object()
 """Stands for the value of a key that the file does not hold."""
 
+MOST_SHOWN = 100
+"""Problems of one message. More are those of a file that is no config."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,8 +42,9 @@ def raise_all(problems: Sequence[Problem], source: Source) -> None:
     """Nothing, or one error that lists every problem in the order of the file."""
     if problems:
         ordered = sorted(problems, key=lambda problem: source.line(problem.path))
-        lines = dict.fromkeys(problem.render(source) for problem in ordered)
-        raise RegrowError("\n".join(lines))
+        lines = list(dict.fromkeys(problem.render(source) for problem in ordered))
+        rest = [f"... and {len(lines) - MOST_SHOWN} more problems."] if len(lines) > MOST_SHOWN else []
+        raise RegrowError("\n".join(lines[:MOST_SHOWN] + rest))
 
 
 def dotted(path: Place) -> str:

@@ -17,6 +17,12 @@ Place = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 
+MOST_VALUES = 100_000
+"""Values of a file, those that anchors repeat counted each time: ten anchors of ten references each stand for 10**10."""
+
+_LONGEST_NUMBER = 1024
+"""Bits. No option takes such a number, and Python refuses to write much longer ones out."""
+
 
 @dataclass
 class Source:
@@ -29,6 +35,17 @@ class Source:
     value: dict[Any, Any]
     lines: dict[Place, int] = field(default_factory=dict)
     old_names: dict[Place, Place] = field(default_factory=dict)
+    values: int = 0
+
+    def count(self, line: int) -> None:
+        """One more value.
+
+        Raises:
+            RegrowError: there are too many.
+        """
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise self.fail(line, f"more than {MOST_VALUES} values, counted as often as anchors repeat them.", "Write a shorter file.")
 
     def line(self, path: Place) -> int:
         """The line of ``path``, or of the nearest thing around it that the file holds."""
@@ -85,6 +102,7 @@ def _yaml_remedy(what: str) -> str:
 
 def _build(node: Any, path: Place, source: Source, parents: tuple[int, ...]) -> Any:
     line = node.start_mark.line + 1
+    source.count(line)
     source.lines.setdefault(path, line)
     if id(node) in parents:
         raise source.fail(line, "an anchor that contains itself.", "Write the value out.")
@@ -115,6 +133,7 @@ def _mapping(node: Any, path: Place, source: Source, inside: tuple[int, ...]) ->
 
 def _pairs(node: Any, source: Source, inside: tuple[int, ...]) -> Iterator[tuple[Any, Any]]:
     """Own keys in order, then those of ``<<`` merges that the mapping does not set itself."""
+    source.count(node.start_mark.line + 1)
     own = [(key, value) for key, value in node.value if key.tag != _TAG + "merge"]
     yield from own
     known = {key.value for key, _ in own if isinstance(key.value, str)}
@@ -134,6 +153,8 @@ def _pairs(node: Any, source: Source, inside: tuple[int, ...]) -> Iterator[tuple
 def _scalar(node: Any, source: Source) -> Any:
     tag, text = node.tag.removeprefix(_TAG), node.value
     if tag in ("str", "timestamp", "merge", "value"):
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise source.fail(node.start_mark.line + 1, "half of a surrogate pair, which is no character.", "Write the character itself.")
         return text
     if tag == "null":
         return None
@@ -142,9 +163,10 @@ def _scalar(node: Any, source: Source) -> Any:
     if tag not in ("int", "float"):
         raise source.fail(node.start_mark.line + 1, f"the YAML tag {node.tag!r} has no meaning here.", "Remove the tag.")
     try:
-        return _integer(text) if tag == "int" else _decimal(text)
+        number = _integer(text) if tag == "int" else _decimal(text)
     except ValueError:
         return text
+    return text if isinstance(number, int) and number.bit_length() > _LONGEST_NUMBER else number
 
 
 def _integer(text: str) -> int:

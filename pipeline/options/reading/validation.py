@@ -16,7 +16,8 @@ from pipeline.options.reading.wording import admits_bool, models_in, takes
 from pipeline.options.schema import facts_of
 
 _NEAR = 0.75
-_SECRET_WORDS = ("token", "api_key", "secret", "password")
+_SECRET_ENDS = ("token", "api_key", "access_key", "passwd", "credentials")
+_SECRET_WORDS = ("secret", "password")
 
 
 def shape_problems(model: type[BaseModel], values: dict[Any, Any]) -> list[Problem]:
@@ -48,10 +49,20 @@ def _walk_inside(field: FieldInfo, value: Any, path: Place, root: type[BaseModel
 
 def _unknown(path: Place, value: Any, model: type[BaseModel], root: type[BaseModel]) -> Problem:
     key = str(path[-1])
-    shown = "(not shown)" if key.lower().endswith(_SECRET_WORDS) else value
+    shown = without_secret_values(key, value)
     if is_newer(key):
         return Problem(path, shown, "an option of a newer Axolotl than regrow follows, or of a plugin; not yet supported", "remove it")
     return Problem(path, shown, "no such option", suggest(key, model, root))
+
+
+def without_secret_values(key: str, value: Any) -> Any:
+    """What a key that regrow does not know holds, as a message may show it."""
+    name = key.lower()
+    if name.endswith(_SECRET_ENDS) or any(word in name for word in _SECRET_WORDS):
+        return "(not shown)"
+    if isinstance(value, dict):
+        return {inner: without_secret_values(str(inner), item) for inner, item in value.items()}
+    return [without_secret_values("", item) for item in value] if isinstance(value, list) else value
 
 
 def suggest(key: str, model: type[BaseModel], root: type[BaseModel]) -> str:
@@ -120,7 +131,9 @@ def _problem(model: type[BaseModel], path: Place, values: Any, detail: Any) -> P
 def shown_at(model: type[BaseModel], values: Any, path: Place) -> Any:
     """What messages may show of the value at ``path``."""
     field = field_at(model, path)
-    return "(not shown)" if field is not None and facts_of(field).secret else value_at(values, path)
+    found = value_at(values, path)
+    is_secret = field is not None and (facts_of(field).secret or (isinstance(found, str) and str(path[-1]).endswith("auth_token")))
+    return "(not shown)" if is_secret else found
 
 
 def field_at(model: type[BaseModel], path: Place) -> FieldInfo | None:

@@ -49,7 +49,7 @@ def _reward_model(folder: Path, short: str) -> Judge:
 
     kept: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **kept)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, use_safetensors=True, **kept)
         return Judge(short, model, AutoTokenizer.from_pretrained(folder, **kept))
     except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
