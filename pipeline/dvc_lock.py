@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -15,10 +17,11 @@ def keep_lock(project: Project) -> None:
     """Copy dvc.lock aside, by rename. Called inside DVC, which has just read it and writes it only after the stage."""
     lock, kept = project.root / "dvc.lock", _kept(project)
     if is_whole(lock):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
-        shutil.copyfile(lock, partial)
-        partial.rename(kept)
+        with suppress(OSError):  # on a full disk the stage itself says so; the former copy stays
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(".partial")
+            shutil.copyfile(lock, partial)
+            partial.rename(kept)
 
 
 def mend_lock(project: Project) -> str | None:
@@ -39,10 +42,19 @@ def mend_lock(project: Project) -> str | None:
 def is_whole(lock: Path) -> bool:
     """Whether this is a lock file that DVC can read."""
     try:
-        content = YAML(typ="safe", pure=True).load(lock.read_bytes())
+        written = lock.read_bytes()
+        content = YAML(typ="safe", pure=True).load(written)
     except (OSError, ValueError, YAMLError):
         return False
-    return isinstance(content, dict) and "schema" in content
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return isinstance(stages, dict) and written.endswith(b"\n") and all(map(_is_stage, stages.values()))
+
+
+def _is_stage(entry: Any) -> bool:
+    files = [entry.get(kind, []) for kind in ("deps", "outs")] if isinstance(entry, dict) and "cmd" in entry else [None]
+    return all(
+        isinstance(listed, list) and all(isinstance(file, dict) and "path" in file and "md5" in file for file in listed) for listed in files
+    )
 
 
 def _kept(project: Project) -> Path:

@@ -60,10 +60,12 @@ class Recorded:
     def __init__(self, project: Project) -> None:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
+        from dvc.stage import PipelineStage
 
         try:
             self._repo = Repo(str(project.root))
-            stages = [stage for stage in self._repo.index.stages if Path(stage.wdir).resolve() == project.root]
+            pipeline = [stage for stage in self._repo.index.stages if isinstance(stage, PipelineStage)]  # no .dvc files of `dvc add`
+            stages = [stage for stage in pipeline if Path(stage.wdir).resolve() == project.root]
             self.stages = {stage.name.partition("@")[0]: self._stage(stage) for stage in stages}
             self.lock = Path(stages[0].dvcfile._lockfile.path) if stages else project.root / "dvc.lock"
             self._require_as_written()

@@ -66,10 +66,11 @@ def test_a_clone_gets_all_from_a_folder_and_runs_nothing(project: Built, tmp_pat
 
     unchecked.run("dvc", "remote", "modify", "store", "verify", "false")
     unchecked.run("dvc", "pull")
+    assert stages_run(unchecked.run("dvc", "repro")) == [], "DVC believes what it fetched"
     verified = unchecked.attempt("regrow", "verify")
     assert verified.code == 1 and "data/merged/model.safetensors" in verified.output and "Traceback" not in verified.output
     read = unchecked.attempt("regrow", "quantize", "--force")
-    assert read.code == 2 and "data/merged/model.safetensors is not what its stage wrote" in read.error
+    assert read.code == 2 and "data/merged/model.safetensors is not what its stage wrote" in read.error, read.output
 
 
 def listing(store: Path, project: Built) -> list[dict[str, str]]:

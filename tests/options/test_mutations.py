@@ -100,7 +100,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     "min_sample_len": {"min_sample_len": 2000},
     "lora_target_linear": {"lora_target_modules": "q.*", "lora_target_linear": True},
     "datasets.1": {"datasets": [WHOLE["datasets"][0], WHOLE["datasets"][0]]},
-    "ddp": {"ddp": True},
+    "ddp": {"ddp": False, "train": {"num_processes": 2}},
     "flash_attention": {"flash_attention": True},
     "unsloth_rope": {"unsloth_rope": True},
 }
