@@ -70,7 +70,7 @@ def test_resolved_gives_every_value_and_why() -> None:
     leaves |= {place.replace("quantize.", f"quantize.{index}.") for place in formats for index in range(2)}
     leaves -= formats | {"quantize"}
     groups_not_asked_for = (f"{name}." for name, field in RecipeOptions.model_fields.items() if field.default is None)
-    unasked = ("dedupe.near.", *(prefix for prefix in groups_not_asked_for if prefix != "special_tokens."))
+    unasked = ("dedupe.near.", "merge.others.", *(prefix for prefix in groups_not_asked_for if prefix != "special_tokens."))
     leaves -= {place for place in leaves if place.startswith(unasked)}  # nor is this asked for
     special = {place for place in leaves if place.startswith("special_tokens.")}
     groups = {"datasets", "fetch", "tokenize", "dedupe", "dedupe.overlap", "pack", "train", "merge", "eval", "eval.lm_eval"} | special
@@ -169,7 +169,7 @@ def test_the_json_schema_says_what_editors_need() -> None:
     properties = schema["properties"]
     assert RecipeOptions.model_fields.keys() <= properties.keys() and schema["additionalProperties"] is False
     assert sorted(schema["required"]) == ["base_model", "datasets", "learning_rate"]
-    assert properties["ddp"]["deprecated"] and properties["ddp"]["description"].startswith("Not yet supported.")
+    assert properties["deepcompile"]["deprecated"] and properties["deepcompile"]["description"].startswith("Not yet supported.")
     assert properties["unsloth_rope"]["description"].startswith("Refused: ") and properties["model_type"]["deprecated"]
     assert not [name for name, found in properties.items() if not found.get("description")]
     assert "deprecated" not in properties["sequence_len"] and properties["sequence_len"]["minimum"] == 2
@@ -194,7 +194,7 @@ def _takes_null(found: dict[str, Any]) -> bool:
 
 def test_the_json_schema_refuses_what_asks_for_something() -> None:
     schema = json_schema()
-    assert schema["properties"]["ddp"]["enum"] == [None, False]
+    assert schema["properties"]["deepcompile"]["enum"] == [None, False]
     assert schema["properties"]["unsloth_rope"]["enum"] == [None, False]
     assert schema["properties"]["low_cpu_mem_usage"]["enum"] == [None, True]
     assert schema["$defs"]["DatasetEntry"]["properties"]["trust_remote_code"]["enum"] == [None, False]
