@@ -19,8 +19,12 @@ _CHUNK = 2**20
 
 def bare_name(name: str) -> str:
     """A file's name without the suffix of its compression."""
-    path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else name
+    return str(PurePosixPath(name).with_suffix("")) if is_named_packed(name) else name
+
+
+def is_named_packed(name: str) -> bool:
+    """Whether a file is named as a compressed one."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def compression(start: bytes) -> str | None:
@@ -40,6 +44,8 @@ def unpacked(path: Path, label: str, folder: Path) -> Path:
         start = stream.read(4)
     kind = compression(start)
     if kind is None:
+        if start and len(start) < 4 and is_named_packed(label) and any(magic.startswith(start) for magic in _MAGIC):
+            raise RegrowError(f"{label} is cut: it ends after {len(start)} bytes.", "Get it again.")
         return path
     import pyarrow as pa
 

@@ -138,6 +138,6 @@ def test_time_grows_with_the_length_of_a_conversation(name: str) -> None:
 
 
 def _seconds(form: Any, row: dict[str, Any]) -> float:
-    begin = time.process_time()
+    begin = time.thread_time()
     form(row)
-    return time.process_time() - begin
+    return time.thread_time() - begin

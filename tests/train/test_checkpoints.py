@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.progress import Task
-from stages.train.checkpoints.complete import MARKER, ORIGIN
+from stages.train.checkpoints.complete import MARKER, ORIGIN, mark_complete
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, train
 
 EVERY: dict[str, Any] = {name: value for name, value in FULL.items() if name != "save_steps"} | {"save_total_limit": 9}
@@ -111,10 +111,8 @@ def test_a_checkpoint_of_other_rows_is_refused(workspace: Path, tmp_path: Path) 
     assert origin["inputs"].keys() == {"base", "tokenizer", "tokens", "packed"}
     origin["inputs"]["packed"] = "0"
     changed = shutil.copytree(checkpoints(workspace)[4], tmp_path / "checkpoint-4")
-    text = json.dumps(origin)
-    (changed / ORIGIN).write_text(text)
-    marker = json.loads((changed / MARKER).read_text())
-    (changed / MARKER).write_text(json.dumps(marker | {ORIGIN: len(text)}))
+    (changed / ORIGIN).write_text(json.dumps(origin))
+    mark_complete(changed)
     with pytest.raises(RegrowError, match="data/packed is another one"):
         train(workspace, FULL | {"resume_from_checkpoint": str(changed)})
 
