@@ -83,7 +83,7 @@ def open_rows(path: Path, name: str, ds_type: str | None, label: str, scratch: P
     kind = format_named(name) if ds_type is None else ds_type
     if kind is None:
         raise RegrowError(f"{label} has a suffix that no reader is for.", WORKS)
-    plain = unpacked(path, label, scratch)
+    plain = unpacked(path, name, label, scratch)
     _check_start(plain, kind, label)
     if kind in ("json", "jsonl"):
         kind = "jsonl" if is_lines(plain) else "json"

@@ -34,8 +34,10 @@ def compression(start: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
 
 
-def unpacked(path: Path, label: str, folder: Path) -> Path:
+def unpacked(path: Path, name: str, label: str, folder: Path) -> Path:
     """The file itself, or what it holds when its first bytes are those of gzip or zstd, written to ``folder/unpacked``.
+
+    ``name``: at the source. By it a file is known that ends within those bytes.
 
     Raises:
         RegrowError: it is cut or damaged, or grows by more than :data:`LARGEST_RATIO` times.
@@ -44,7 +46,7 @@ def unpacked(path: Path, label: str, folder: Path) -> Path:
         start = stream.read(4)
     kind = compression(start)
     if kind is None:
-        if start and len(start) < 4 and is_named_packed(label) and any(magic.startswith(start) for magic in _MAGIC):
+        if start and len(start) < 4 and is_named_packed(name) and any(magic.startswith(start) for magic in _MAGIC):
             raise RegrowError(f"{label} is cut: it ends after {len(start)} bytes.", "Get it again.")
         return path
     import pyarrow as pa
