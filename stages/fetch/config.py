@@ -67,7 +67,7 @@ def open_config(path: Path, what: str) -> Any:
 
     try:
         return AutoConfig.from_pretrained(path.parent, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StrictDataclassError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, StrictDataclassError) as error:
         reason = " ".join(line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()[:2])
         raise RegrowError(
             f"{what}: its config.json cannot be opened: {reason}", "It must be of a model type that this version of transformers knows."
