@@ -18,10 +18,13 @@ from typing import Any, cast
 
 import torch
 
-_WORKSPACES = (":4096:8", ":16:8")
-"""Settings of cuBLAS under which its results do not depend on which stream finishes first."""
+from stages.train.attention.repeatable import WORKSPACES
+
 _MEMORY = cast(Any, torch.utils.deterministic)  # which type checkers take for empty
-_ALERT = re.compile(r"(\S+) does not have a deterministic implementation")
+_ALERT = re.compile(
+    r"(?P<name>\S+) does not have a deterministic implementation|(?P<kernel>[\w ]+) defaults to a non-deterministic algorithm"
+)
+"""Of operations that have no other form, and of attention that would have one (:mod:`stages.train.attention.repeatable`)."""
 
 
 @dataclass
@@ -50,10 +53,11 @@ class Determinism:
 @contextmanager
 def determinism(world_size: int = 1) -> Iterator[Determinism]:
     """Ask torch for deterministic algorithms for as long as the block lasts, and notice where it has none."""
-    found = Determinism(_this_machine(world_size))
+    found = Determinism({})
     before = torch.get_deterministic_debug_mode(), _MEMORY.fill_uninitialized_memory
     if torch.cuda.is_available():
         _prepare_cuda(found)
+    found.holds_on = _this_machine(world_size)  # asking a GPU for its name starts CUDA
     with warnings.catch_warnings():
         _listen(found)
         if before[0] == 0:  # who asked for warnings or errors has them
@@ -80,9 +84,9 @@ def _prepare_cuda(found: Determinism) -> None:
     if workspace is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found.add("CUDA was in use before CUBLAS_WORKSPACE_CONFIG could be set")
     elif workspace is None:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = _WORKSPACES[0]
-    elif workspace not in _WORKSPACES:
-        found.add(f"CUBLAS_WORKSPACE_CONFIG={workspace} was set; {' and '.join(_WORKSPACES)} are deterministic")
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACES[0]
+    elif workspace not in WORKSPACES:
+        found.add(f"CUBLAS_WORKSPACE_CONFIG={workspace} was set; {' and '.join(WORKSPACES)} are deterministic")
     if os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1") != "1":
         found.add("FLASH_ATTENTION_DETERMINISTIC was set to something other than 1")
     if torch.backends.cudnn.benchmark:
@@ -96,9 +100,12 @@ def _listen(found: Determinism) -> None:
     def hear(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         alert = _ALERT.search(str(message))
         if alert:
-            found.add(f"{alert[1]} has no deterministic implementation")
+            found.add(
+                f"{alert['name']} has no deterministic implementation" if alert["name"] else f"{alert['kernel']} was not deterministic"
+            )
         else:
             pass_on(message, category, *place, **more)
 
-    warnings.filterwarnings("always", message=".*does not have a deterministic implementation", category=UserWarning)
+    for alert in ("does not have a deterministic implementation", "defaults to a non-deterministic algorithm"):
+        warnings.filterwarnings("always", message=f".*{alert}", category=UserWarning)
     warnings.showwarning = hear

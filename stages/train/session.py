@@ -47,6 +47,7 @@ def train(job: Job[TrainOptions]) -> Metrics:
     precision = choose_precision(job.options, progress.say)
     start, found = _start(job, launch, precision)
     settled = replace(job, options=settle_batches(job.options, launch.world_size, found))
+    strictness = torch.get_deterministic_debug_mode()
     while True:
         try:
             return _attempt(settled, job, corpus, precision, launch, start, progress)
@@ -55,6 +56,7 @@ def train(job: Job[TrainOptions]) -> Metrics:
                 raise
             settled, start = replace(settled, options=halved(settled.options)), None
             progress.say(f"{error.message} Starting again with micro_batch_size {settled.options.micro_batch_size}.")
+        torch.set_deterministic_debug_mode(strictness)  # attention sets another for the time of its gradients
         gc.collect()
         torch.cuda.empty_cache()
 

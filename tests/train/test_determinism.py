@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from stages.train.attention import repeatable, varlen
 from stages.train.determinism import determinism
 from tests.train.workspace import FULL, train
 
@@ -68,8 +69,10 @@ def test_other_warnings_are_heard_as_before() -> None:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As on a machine with a GPU, as far as settings go."""
+    started: list[str] = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: bool(started))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: started.append("for its name") or "NVIDIA H200")  # as torch's does
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.delenv("FLASH_ATTENTION_DETERMINISTIC", raising=False)
     yield
@@ -91,3 +94,29 @@ def test_what_was_set_stays_and_is_said(monkeypatch: pytest.MonkeyPatch, name: s
     with determinism() as found:
         assert os.environ[name] == value
     assert found.report()["level"] is None and name in found.prevented[0]
+
+
+def test_attention_alone_is_computed_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused kernels are deterministic only while anything else would be an error, for which one CPU kernel stands here."""
+    monkeypatch.setattr(repeatable, "_wanted", lambda tensor: torch.get_deterministic_debug_mode() == 1)
+    modes: list[int] = []
+
+    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+        modes.append(torch.get_deterministic_debug_mode())
+        return tensor
+
+    query, key, value = (torch.randn(9, 2, 8, requires_grad=True) for _ in range(3))
+    found = varlen.Documents([4, 5], torch.tensor([0, 4, 9]), 5)
+    with determinism(), torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        attended = varlen.one_by_one(query, key, value, found, dropout=0.0, scaling=None, window=None)
+        assert torch.get_deterministic_debug_mode() == 1
+        torch.autograd.backward(attended.exp().sum())
+        assert torch.get_deterministic_debug_mode() == 1
+    assert modes[0] == 1 and set(modes[1:]) == {2} and len(modes) > 8
+
+
+@pytest.mark.parametrize("kernel", ["Flash Attention", "Memory Efficient attention"])
+def test_attention_that_was_not_deterministic_lowers_the_level(kernel: str) -> None:
+    with determinism() as found:
+        warnings.warn(f"{kernel} defaults to a non-deterministic algorithm. To explicitly enable determinism call", stacklevel=1)
+    assert found.report()["level"] is None and found.prevented == [f"{kernel} was not deterministic"]

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from pipeline.errors import RegrowError
+from stages.train.attention.repeatable import repeatably
 
 NAME = "varlen"
 """Its name among transformers' attention functions."""
@@ -92,10 +93,9 @@ class VarlenAttention:
                 f"This {type(module).__name__} caps its scores or has sinks, which {NAME} attention has not.", "Leave it out."
             )
         if attention_mask is not None or position_ids is None or position_ids.ndim != 2 or key.shape[2] != tokens:
-            output: tuple[torch.Tensor, None] = sdpa_attention_forward(
-                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
-            )
-            return output
+            return repeatably(
+                _masked, query, key, value, module=module, attention_mask=attention_mask, dropout=dropout, scaling=scaling, **others
+            ), None
         attend = in_one_kernel if _has_kernel(query, key, value, dropout) else one_by_one
         joined = attend(
             _joined(query),
@@ -113,6 +113,12 @@ class VarlenAttention:
             self._documents = find_documents(position_ids.expand(batch, -1))
             self._positions = position_ids
         return self._documents
+
+
+def _masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, module: torch.nn.Module, **settings: Any) -> torch.Tensor:
+    """The way of transformers, ``[batch, tokens, heads, size]``."""
+    output: torch.Tensor = sdpa_attention_forward(module, query, key, value, **settings)[0]
+    return output
 
 
 def _joined(tensor: torch.Tensor) -> torch.Tensor:
@@ -142,7 +148,8 @@ def in_one_kernel(
     assert dropout == 0, "the kernel has none"
     numbers = query.dtype if query.dtype in _HALF else torch.get_autocast_dtype(query.device.type)
     back = -1 if window is None else window - 1
-    output = varlen_attn(
+    output = repeatably(
+        varlen_attn,
         query.to(numbers),
         key.to(numbers),
         value.to(numbers),
@@ -154,8 +161,7 @@ def in_one_kernel(
         window_size=(back, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    assert isinstance(output, torch.Tensor)
-    return output.to(query.dtype)
+    return output  # in the numbers it was computed in, as sdpa under autocast gives it
 
 
 def one_by_one(
@@ -175,7 +181,8 @@ def one_by_one(
     for (length, count), *parts in zip(runs, *(torch.split(tensor, sizes) for tensor in (query, key, value)), strict=True):
         queries, keys, values = (part.reshape(count, length, *part.shape[1:]).transpose(1, 2) for part in parts)
         mask = _window_mask(length, window, query.device)
-        attended = functional.scaled_dot_product_attention(
+        attended = repeatably(
+            functional.scaled_dot_product_attention,
             queries,
             keys,
             values,
