@@ -98,6 +98,19 @@ def test_an_older_gpu_has_no_8_bit_floats(monkeypatch: pytest.MonkeyPatch) -> No
         choose_precision(view(fp8=True), Heard().say)
 
 
+@pytest.mark.parametrize("tokens", [16, 13])
+def test_8_bit_kernels_take_bins_of_any_length(tokens: int) -> None:
+    """As far as shapes go, which the kernels' stand-ins for tensors without memory check too."""
+    pytest.importorskip("torchao")
+    layer = torch.nn.Linear(32, 48, device="meta")
+    model: Any = torch.nn.Sequential(layer)
+    model.get_output_embeddings = lambda: None
+    compute_in_8_bits(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.autograd.backward(model(torch.empty(1, tokens, 32, device="meta", requires_grad=True)).sum())
+    assert model[0].weight.grad.shape == (48, 32)
+
+
 def test_linear_layers_in_8_bits(published: Path) -> None:
     """Their arithmetic, without the kernels: near the same logits, and gradients for every weight."""
     pytest.importorskip("torchao")

@@ -80,7 +80,8 @@ def compute_in_8_bits(model: Any, emulate: bool = False) -> None:
             return False
         return module.in_features % 16 == module.out_features % 16 == 0
 
-    convert_to_float8_training(model, module_filter_fn=fits, config=Float8LinearConfig(emulate=emulate))
+    # The product of a weight's gradient runs over all tokens, and bins have any number of them: the kernels take multiples of 16.
+    convert_to_float8_training(model, module_filter_fn=fits, config=Float8LinearConfig(emulate=emulate, pad_inner_dim=True))
 
 
 def halve_frozen(model: Any, options: TrainOptions) -> None:
