@@ -54,6 +54,19 @@ def test_a_lever_changes_nothing_that_is_learnt(published: Path, workspace: Path
         assert (line["loss"], line["grad_norm"]) == pytest.approx((other["loss"], other["grad_norm"]), rel=1e-4)
 
 
+def test_weights_are_looked_for_once_in_a_forward_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And not at each of the thousands of tensors that a large model keeps."""
+    model = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(9)))
+    keeping = keep_activations(view(activation_offloading="disk"), model, tmp_path / "activations")
+    looked: list[str] = []
+    real = torch.nn.Module.parameters
+    monkeypatch.setattr(torch.nn.Module, "parameters", lambda self, *rest: looked.append("once") or real(self, *rest))
+    with keeping():
+        kept = model(torch.ones(32, 64)).exp()
+    assert looked == ["once"]
+    torch.autograd.backward(kept.sum())
+
+
 @pytest.mark.parametrize("layers", [[], ["use_reentrant"]])
 def test_settings_of_recomputation_reach_torch(monkeypatch: pytest.MonkeyPatch, workspace: Path, layers: list[str]) -> None:
     used: list[bool] = []

@@ -23,7 +23,7 @@ _DEPTH = 4  # views and casts between a kernel and what it was called for
 
 
 def repeatably(attend: Callable[..., Any], query: torch.Tensor, *given: Any, **settings: Any) -> torch.Tensor:
-    """What ``attend``, which gives a tensor, makes of all the rest. Compiled code calls kernels without this; the run record then says so."""
+    """The tensor that ``attend`` makes of all the rest. Compiled code calls kernels without this; the run record then says so."""
     output: torch.Tensor
     if torch.compiler.is_compiling() or not _wanted(query):
         output = attend(query, *given, **settings)

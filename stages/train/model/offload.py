@@ -48,7 +48,7 @@ def keep_activations(options: TrainOptions, model: torch.nn.Module, folder: Path
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
         folder.mkdir(parents=True)
     store = Store(model, folder if place == "disk" else None, pinned=place == "pinned")
-    return lambda: torch.autograd.graph.saved_tensors_hooks(store.pack, store.unpack)
+    return store.keeping
 
 
 class Away:
@@ -63,6 +63,12 @@ class Store:
 
     def __init__(self, model: torch.nn.Module, folder: Path | None, *, pinned: bool) -> None:
         self._model, self._folder, self._pinned, self._count = model, folder, pinned, 0
+        self._weights = self._addresses()
+
+    def keeping(self) -> AbstractContextManager[Any]:
+        """The context of one forward pass."""
+        self._weights = self._addresses()  # once for each: looking for them at every tensor takes longer than a GPU computes
+        return torch.autograd.graph.saved_tensors_hooks(self.pack, self.unpack)
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor | Away:
         """What autograd keeps instead of ``tensor``."""
@@ -94,5 +100,7 @@ class Store:
 
     def _is_weight(self, tensor: torch.Tensor) -> bool:
         """Autograd hands over aliases of weights; they share their memory."""
-        address = tensor.untyped_storage().data_ptr()
-        return any(weight.untyped_storage().data_ptr() == address for weight in self._model.parameters())
+        return tensor.untyped_storage().data_ptr() in self._weights
+
+    def _addresses(self) -> set[int]:
+        return {weight.untyped_storage().data_ptr() for weight in self._model.parameters()}
