@@ -106,6 +106,27 @@ def test_both_kernels_agree(lengths: list[int], heads: int, window: int | None) 
     torch.testing.assert_close(in_one, varlen.one_by_one(query, key, value, found, **settings_), rtol=2e-2, atol=2e-2)
 
 
+class OnGpu:
+    """What a tensor says of itself there."""
+
+    is_cuda, device, dtype = True, torch.device("cuda", 0), torch.bfloat16
+
+    def __init__(self, size: int) -> None:
+        self.shape = (1, 4, 9, size)
+
+
+@pytest.mark.parametrize(
+    ("size", "capability", "taken"),
+    [(64, (9, 0), True), (256, (8, 0), True), (64, (7, 5), False), (4, (9, 0), False), (264, (9, 0), False)],
+)
+def test_where_a_gpu_has_the_kernel(monkeypatch: pytest.MonkeyPatch, size: int, capability: tuple[int, int], taken: bool) -> None:
+    """It refuses GPUs before Ampere, heads of more than 256 numbers, and heads that 8 does not divide."""
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    tensors: Any = [OnGpu(size)] * 3
+    assert varlen._has_kernel(*tensors, 0.0) is taken
+    assert not varlen._has_kernel(*tensors, 0.1)
+
+
 def test_every_row_of_a_batch_begins_a_document() -> None:
     found = varlen.find_documents(torch.tensor([[0, 1, 2, 0], [1, 2, 0, 0]]))
     assert (found.lengths, found.borders.tolist(), found.longest) == ([3, 1, 2, 1, 1], [0, 3, 4, 6, 7, 8], 3)

@@ -23,7 +23,8 @@ from stages.train.attention.repeatable import repeatably
 NAME = "varlen"
 """Its name among transformers' attention functions."""
 
-_LARGEST_HEAD = 256  # of the flash kernels
+_LARGEST_HEAD, _HEADS_IN = 256, 8  # of the flash kernels: sizes of heads, and what they are multiples of
+_CAPABILITY = (8, 0)
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -129,7 +130,9 @@ def _joined(tensor: torch.Tensor) -> torch.Tensor:
 def _has_kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float) -> bool:
     """Flash attention, which torch's variable-length attention is, takes 16-bit numbers and knows no dropout here."""
     numbers = torch.get_autocast_dtype(query.device.type) if torch.is_autocast_enabled(query.device.type) else query.dtype
-    return query.is_cuda and dropout == 0 and numbers in _HALF and key.shape[-1] == value.shape[-1] <= _LARGEST_HEAD
+    size = key.shape[-1]
+    fits = size == value.shape[-1] <= _LARGEST_HEAD and size % _HEADS_IN == 0
+    return query.is_cuda and dropout == 0 and numbers in _HALF and fits and torch.cuda.get_device_capability(query.device) >= _CAPABILITY
 
 
 def in_one_kernel(
