@@ -27,10 +27,11 @@ def train_alone(job: Job[TrainOptions]) -> Metrics:
     """What one process does, on its own or as one of several. How far it can be had again is noted in the run record."""
     quiet_libraries()
     from stages.train.determinism import determinism
-    from stages.train.launch import find_launch
+    from stages.train.launch import find_launch, take_gpu
     from stages.train.session import train
 
     with determinism(find_launch().world_size) as found:
+        take_gpu()
         metrics = train(job)
     job.observed["determinism"] = found.report()
     return metrics

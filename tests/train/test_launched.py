@@ -103,3 +103,28 @@ def test_each_process_takes_a_gpu(workspace: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(RegrowError, match=r"train.num_processes: 2, and there are 1 GPUs"):
         train(workspace, FULL | TWO)
+
+
+def test_the_gpu_is_taken_before_the_model_is_loaded(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes loads onto the current GPU, which is the first one in every process until somebody says otherwise."""
+    happened: list[Any] = []
+
+    class Loaded(Exception):
+        pass
+
+    def load(job: Any) -> None:
+        happened.append("loaded")
+        raise Loaded
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr("torch.cuda.set_device", happened.append)
+    monkeypatch.setattr("stages.train.session.train", load)
+    for name, value in {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1", "RANK": "5", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for processes in ("1", "8"):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        with pytest.raises(Loaded):
+            train(workspace, FULL)
+    assert happened == ["loaded", 1, "loaded"]

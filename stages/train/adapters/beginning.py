@@ -156,14 +156,14 @@ def _run(model: Any, batches: list[Mapping[str, Tensor]]) -> None:
 
 
 def _forward(model: Any, batch: Mapping[str, Tensor]) -> Any:
-    inputs = {name: value for name, value in batch.items() if name in ("input_ids", "position_ids")}
+    inputs = {name: value.to(model.device) for name, value in batch.items() if name in ("input_ids", "position_ids")}
     return model(**inputs, use_cache=False)
 
 
 def _learn(model: Any, batches: list[Mapping[str, Tensor]]) -> None:
     for batch in batches:
         logits = _forward(model, batch).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), next_labels(batch["labels"]).flatten())
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), next_labels(batch["labels"]).to(logits.device).flatten())
         torch.autograd.backward(loss)
 
 
