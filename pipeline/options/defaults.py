@@ -147,7 +147,8 @@ def adapted_modules(options: RecipeOptions, machine: Machine) -> Iterator[Decide
 
 def attention(options: RecipeOptions, machine: Machine) -> Iterator[Decided]:
     """Rows of a bin one by one cost less than the whole bin with most of it masked."""
-    if options.attn_implementation is None and options.torch_compile is True:
+    whole = options.rl or options.reward_model or options.process_reward_model
+    if options.attn_implementation is None and options.torch_compile is True and whole:
         yield Decided("attn_implementation", "sdpa", "torch_compile: how many rows a bin has is not known when the model is compiled")
     elif options.attn_implementation is None:
         yield Decided(

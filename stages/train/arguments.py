@@ -13,7 +13,7 @@ from pipeline.options.views import TrainOptions
 from stages.train.launch import Launch
 from stages.train.loop.best import criterion_of
 from stages.train.loop.schedule import Schedule
-from stages.train.model.compilation import compiles
+from stages.train.model.compilation import settings_of
 from stages.train.model.precision import Precision
 
 
@@ -24,11 +24,13 @@ def training_arguments(
     launch: Launch,
     checkpoints: Path,
     kind: type[TrainingArguments] = TrainingArguments,
+    *,
+    compiles: bool = False,
     **more: Any,
 ) -> TrainingArguments:
     """Everything transformers is told. What regrow does itself is switched off: reports, bars, rotation of checkpoints.
 
-    ``kind``: the class that a trainer wants, with ``more`` settings of its own.
+    ``kind``: the class that a trainer wants, with ``more`` settings of its own. ``compiles``: it is to compile the whole model.
     """
     cuda = torch.cuda.is_available()
     arguments = kind(
@@ -60,7 +62,7 @@ def training_arguments(
         **_evaluations(options, schedule),
         **_optimization(options),
         **_numbers(options, precision),
-        **_compilation(options),
+        **(_compilation(options) if compiles else {}),
         **_activation_checkpointing(options),
         **more,
     )
@@ -122,14 +124,7 @@ def _numbers(options: TrainOptions, precision: Precision) -> dict[str, Any]:
 
 
 def _compilation(options: TrainOptions) -> dict[str, Any]:
-    """Nothing, unless asked for: naming a backend or a mode alone would make transformers compile."""
-    if not compiles(options):
-        return {}
-    return {
-        "torch_compile": True,
-        "torch_compile_backend": options.torch_compile_backend or "inductor",
-        "torch_compile_mode": options.torch_compile_mode,
-    }
+    return {"torch_compile": True} | {f"torch_compile_{name}": value for name, value in settings_of(options).items()}
 
 
 def _activation_checkpointing(options: TrainOptions) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from stages.train.launch import Launch
 from stages.train.loop.callbacks import SetEpoch
 from stages.train.loop.schedule import Schedule
 from stages.train.model.build import build_model
+from stages.train.model.compilation import compiles, compiles_layers
 from stages.train.model.few_bits import each_row_alone
 from stages.train.model.parts import part_callbacks
 from stages.train.model.precision import Precision, as_in_training
@@ -44,7 +45,8 @@ def build_trainer(
     model = build_model(job.inputs["base"].path, job.options, corpus.counts.largest_id, job.inputs["tokenizer"].content, batches)
     simulate_rounding(model, job.options)
     _mention_long_spans(model, corpus, progress)
-    told = partial(training_arguments, job.options, schedule, precision, launch, checkpoints)
+    whole = compiles(job.options) and not compiles_layers(model, job.options)
+    told = partial(training_arguments, job.options, schedule, precision, launch, checkpoints, compiles=whole)
     if generates(job.options):
         trainer = _answers(job, corpus, model, told, schedule, tokenizer, progress, launch)
         return with_callbacks(trainer, trainer.order, schedule, job.options)

@@ -14,11 +14,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from pipeline.options.views import TrainOptions
 from stages.train.adapters.relora import load_base, save_base
 from stages.train.attention.joining import joins_rows
+from stages.train.attention.varlen import tells_documents
 from stages.train.data.bins import BinDataset, Collator, EpochOrder, Padding
 from stages.train.learning_rates.build import build_scheduler
 from stages.train.loop.evaluation import EVALUATED, batch_sums, metrics_of
 from stages.train.loop.milestones import Milestones
 from stages.train.loss import Loss, choose_loss, selects_logits
+from stages.train.model.compilation import compiles_layers
 from stages.train.model.offload import keep_activations
 from stages.train.optimizers.build import build_optimizer
 
@@ -119,7 +121,8 @@ class BinTrainer(Steps, Trainer):
     ) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         joined = joins_rows(options, base)
-        collator = Collator(pad_token_id, select_logits=selects_logits(base), padding=padding, joined=joined)
+        tell = tells_documents(base) and compiles_layers(base, options)
+        collator = Collator(pad_token_id, select_logits=selects_logits(base), padding=padding, joined=joined, tell_documents=tell)
         super().__init__(model, arguments, collator, dataset, held_out, compute_loss_func=self.choose_loss(model, options))
         self.follow(options, order)
 

@@ -628,7 +628,7 @@ CASES: list[Case] = [
     ),
     (
         "compiled_models_keep_plain_attention",
-        {"torch_compile": True, "attn_implementation": "varlen"},
+        {"torch_compile": True, "attn_implementation": "varlen", "rl": "dpo"},
         "attn_implementation",
         {"attn_implementation": "sdpa"},
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +16,9 @@ from pipeline.errors import MissingExtra, RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.attention import kernels, varlen
 from stages.train.attention.kernels import choose_attention, loaded_with
+from stages.train.data.bins import Collator
 from stages.train.model.build import build_model
+from stages.train.model.compilation import compile_layers
 from tests.train.workspace import FULL, Heard, finished, read_log, train
 
 SIZES: dict[str, Any] = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -104,6 +107,96 @@ def test_both_kernels_agree(lengths: list[int], heads: int, window: int | None) 
     in_one = varlen.in_one_kernel(query, key, value, found, **settings_)
     patch.undo()
     torch.testing.assert_close(in_one, varlen.one_by_one(query, key, value, found, **settings_), rtol=2e-2, atol=2e-2)
+
+
+@torch.library.custom_op("tests::attend", mutates_args=())
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, borders: torch.Tensor, longest: int) -> torch.Tensor:
+    """Like torch's variable-length kernel one call that a compiler does not look into, and whose gradient is another one."""
+    return attention_by_hand(query, key, value, borders)[1]
+
+
+@torch.library.custom_op("tests::attend_backward", mutates_args=())
+def attend_backward(
+    gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, borders: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    shares, _ = attention_by_hand(query, key, value, borders)
+    several, scale = query.shape[1] // key.shape[1], query.shape[-1] ** -0.5
+    queries, keys, values, gradients = (
+        part.transpose(0, 1) for part in (query, key.repeat_interleave(several, 1), value.repeat_interleave(several, 1), gradient)
+    )
+    of_shares = gradients @ values.mT
+    scores = shares * (of_shares - (of_shares * shares).sum(-1, keepdim=True)) * scale
+    found = (scores @ keys, *((product.unflatten(0, (-1, several)).sum(1)) for product in (scores.mT @ queries, shares.mT @ gradients)))
+    first, second, third = (part.transpose(0, 1).contiguous() for part in found)
+    return first, second, third
+
+
+def attention_by_hand(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, borders: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(softmax, output)."""
+    several, place = query.shape[1] // key.shape[1], torch.arange(len(query))
+    document = torch.bucketize(place, borders[1:-1], right=True)
+    seen = (document[:, None] == document[None, :]).tril()
+    queries, keys, values = (
+        part.transpose(0, 1) for part in (query, key.repeat_interleave(several, 1), value.repeat_interleave(several, 1))
+    )
+    shares = (queries @ keys.mT * query.shape[-1] ** -0.5).masked_fill(~seen, -torch.inf).softmax(-1)
+    return shares, (shares @ values).transpose(0, 1).contiguous()
+
+
+attend.register_fake(lambda query, key, value, borders, longest: torch.empty_like(query, memory_format=torch.contiguous_format))
+attend_backward.register_fake(
+    lambda gradient, *tensors: tuple(torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors[:3])
+)
+attend.register_autograd(
+    lambda ctx, gradient: (*torch.ops.tests.attend_backward(gradient, *ctx.saved_tensors), None, None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:4]),
+)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_layers_call_the_kernel_for_any_documents(monkeypatch: pytest.MonkeyPatch, recompute: bool) -> None:
+    """Two graphs at most for all layers and batches: one of the first lengths, and one of any."""
+    from torch._dynamo.utils import counters
+
+    def kernel(query: Any, key: Any, value: Any, borders: Any, *rest: Any, **given: Any) -> Any:
+        assert given["window_size"] == (-1, 0) and given["enable_gqa"]
+        return attend(query, key, value, borders, rest[1])
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    monkeypatch.setattr(varlen, "_has_kernel", lambda *_: True)
+    monkeypatch.setattr(varlen, "_HALF", (torch.float32,))
+    varlen.register()
+    model = make_model("LlamaConfig", num_hidden_layers=4)
+    model.set_attn_implementation(varlen.NAME)
+    model.train()
+    if recompute:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    batches = [_batch(lengths) for lengths in ([9, 12, 3], [5, 5, 7, 20, 2], [30], [1, 1, 40, 2, 9], [11, 8])]
+    assert varlen.tells_documents(model)
+    expected = [_learn(model, batch) for batch in batches]
+    torch._dynamo.reset()
+    counters.clear()
+    compile_layers(model, view(torch_compile=True, torch_compile_backend="aot_eager"))
+    found = [_learn(model, batch) for batch in batches]
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
+    assert counters["stats"]["unique_graphs"] <= 2 and not counters["graph_break"]
+
+
+def _batch(lengths: list[int]) -> dict[str, Any]:
+    place = positions(lengths)[0].numpy()
+    ids = np.arange(1, len(place) + 1) % 99
+    return Collator(0, select_logits=False, tell_documents=True)([{"input_ids": ids, "labels": ids, "position_ids": place}])
+
+
+def _learn(model: Any, batch: dict[str, Any]) -> list[torch.Tensor]:
+    model.zero_grad()
+    logits = model(**{name: value for name, value in batch.items() if name != "labels"}, use_cache=False).logits
+    loss = functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
+    torch.autograd.backward(loss)
+    return [loss.detach(), *(weight.grad.clone() for weight in model.parameters())]
 
 
 class OnGpu:

@@ -59,8 +59,9 @@ def recomputation_takes_its_settings(options: RecipeOptions) -> Iterator[Broken]
 
 
 def compiled_models_keep_plain_attention(options: RecipeOptions) -> Iterator[Broken]:
-    """How many rows a batch has is not known when the model is compiled."""
-    if options.torch_compile is True and options.attn_implementation == "varlen":
+    """Models that learn from text are compiled layer by layer; others whole, when it is not known how many rows a batch has."""
+    whole = options.rl or options.reward_model or options.process_reward_model
+    if options.torch_compile is True and options.attn_implementation == "varlen" and whole:
         yield broken(
             "attn_implementation torch_compile", "it takes rows one by one, which torch_compile cannot", "write `attn_implementation: sdpa`"
         )

@@ -76,5 +76,6 @@ def _shortened(bins: Bins, spans: np.ndarray) -> Bins:
 def _logits(model: Any, example: Example) -> torch.Tensor:
     batch = Collator(0, select_logits=False)([example])
     del batch["labels"]
-    logits: torch.Tensor = model.eval()(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
+    with torch.compiler.set_stance("force_eager"):  # nothing is compiled for a few tokens
+        logits: torch.Tensor = model.eval()(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
     return logits[0].float()

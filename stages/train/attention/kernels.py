@@ -10,7 +10,7 @@ import torch
 from pipeline.errors import MissingExtra, RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.attention import varlen
-from stages.train.model.compilation import compiles
+from stages.train.model.compilation import compiles, compiles_layers
 
 _FLASH_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 # Of logits, against which a leak moves them by 1e-1: what another order of additions makes of them.
@@ -42,13 +42,14 @@ def loaded_with(options: TrainOptions) -> str | None:
 def choose_attention(model: Any, options: TrainOptions) -> None:
     """Take attention by documents, where it is asked for or nothing is, and where it does as sdpa does.
 
-    Compiled models keep sdpa: how many documents a batch has is not known when it is compiled.
+    Models that are compiled whole keep sdpa: how many documents a batch has is not known when they are.
 
     Raises:
         RegrowError: it was asked for, and this architecture does not compute the same with it.
     """
     asked = options.attn_implementation == varlen.NAME
-    if not asked and (options.attn_implementation is not None or compiles(options)):
+    whole = compiles(options) and not compiles_layers(model, options)
+    if not asked and (options.attn_implementation is not None or whole):
         return
     kernel = model.config._attn_implementation
     if kernel == "sdpa" and model._supports_flash_attn and _agrees(model):

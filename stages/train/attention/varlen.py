@@ -8,6 +8,7 @@ bins of 2048: 1.7 times the tokens/s on a CPU, the loss equal to seven digits.
 
 from __future__ import annotations
 
+import inspect
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ class Documents(NamedTuple):
     """Where the documents of a batch ``[batch, tokens]`` lie, rows one after the other.
 
     Attributes:
-        lengths: tokens of each.
+        lengths: tokens of each; empty where only the borders are known.
         borders: int32 ``[documents + 1]``, running sums of the lengths, on the device of the batch.
         longest: tokens.
     """
@@ -48,6 +49,13 @@ class Documents(NamedTuple):
     longest: int
 
 
+def tells_documents(model: Any) -> bool:
+    """Whether what a batch says of its documents reaches this attention, by the names of transformers' flash attention."""
+    takes = inspect.signature(model.forward).parameters.values()
+    return model.config._attn_implementation == NAME and any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def find_documents(position_ids: torch.Tensor) -> Documents:
     """A document begins with each row of ``position_ids`` ``[batch, tokens]`` and wherever positions do not go up by one."""
     begins = torch.ones_like(position_ids, dtype=torch.bool)
@@ -97,18 +105,21 @@ class VarlenAttention:
             return repeatably(
                 _masked, query, key, value, module=module, attention_mask=attention_mask, dropout=dropout, scaling=scaling, **others
             ), None
+        told = others.get("cu_seq_lens_q")
+        documents = self._find(position_ids, batch) if told is None else Documents([], told, others["max_length_q"])
         attend = in_one_kernel if _has_kernel(query, key, value, dropout) else one_by_one
         joined = attend(
             _joined(query),
             _joined(key),
             _joined(value),
-            self._find(position_ids, batch),
+            documents,
             dropout=dropout,
             scaling=scaling,
             window=sliding_window,
         )
         return joined.view(batch, tokens, *joined.shape[1:]), None
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _find(self, position_ids: torch.Tensor, batch: int) -> Documents:
         if position_ids is not self._positions:
             self._documents = find_documents(position_ids.expand(batch, -1))
@@ -167,6 +178,7 @@ def in_one_kernel(
     return output  # in the numbers it was computed in, as sdpa under autocast gives it
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -178,7 +190,8 @@ def one_by_one(
     window: int | None,
 ) -> torch.Tensor:
     """Neighbours of one length together, everything else in turn; pads are such neighbours, each a document of one token."""
-    runs = [(length, sum(1 for _ in run)) for length, run in groupby(documents.lengths)]
+    lengths = documents.lengths or documents.borders.diff().tolist()
+    runs = [(length, sum(1 for _ in run)) for length, run in groupby(lengths)]
     sizes = [length * count for length, count in runs]
     outputs = []
     for (length, count), *parts in zip(runs, *(torch.split(tensor, sizes) for tensor in (query, key, value)), strict=True):

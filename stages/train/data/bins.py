@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pipeline.bins import Bins
 from pipeline.order import BinOrder
 from pipeline.tokens import TokenTable
 from stages.train.attention.masks import attention_mask
+from stages.train.attention.varlen import find_documents
 
 IGNORED = -100
 """A label that is not trained (PyTorch's ``ignore_index``)."""
@@ -81,13 +82,17 @@ class Collator:
     spans they say nothing of borders, and the mask is given (:func:`stages.train.attention.masks.attention_mask`).
 
     ``joined``: all examples one after the other in one row, ``[1, length]``, instead of a row each.
+    ``tell_documents``: also where documents begin and how long the longest is, by the names that transformers gives to flash
+    attention: code that is compiled cannot find out.
     """
 
-    def __init__(self, pad_token_id: int, *, select_logits: bool, padding: Padding = Padding(), joined: bool = False) -> None:
+    def __init__(
+        self, pad_token_id: int, *, select_logits: bool, padding: Padding = Padding(), joined: bool = False, tell_documents: bool = False
+    ) -> None:
         self._pad, self._select_logits, self._padding = pad_token_id, select_logits, padding
-        self.joined = joined
+        self.joined, self._tell_documents = joined, tell_documents
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         rows = [_join(examples)] if self.joined else examples
         length = self._padding.length(max(len(row["input_ids"]) for row in rows))
         batch = {
@@ -99,6 +104,13 @@ class Collator:
             batch["attention_mask"] = attention_mask([_seq_lengths(row) for row in rows], length)
         if self._select_logits:
             batch["logits_to_keep"] = next_labels(batch["labels"]) != IGNORED
+        if self._tell_documents and "attention_mask" not in batch:
+            found = find_documents(batch["position_ids"])
+            batch |= {
+                name: value
+                for side in "qk"
+                for name, value in ((f"cu_seq_lens_{side}", found.borders), (f"max_length_{side}", found.longest))
+            }
         return batch
 
 

@@ -13,6 +13,7 @@ from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.adapters.adapter import add_adapter
 from stages.train.adapters.beginning import Batches
+from stages.train.model.compilation import compile_layers
 from stages.train.model.embeddings import fit_embeddings
 from stages.train.model.loading import load_base
 from stages.train.model.parts import choose_parts
@@ -51,6 +52,7 @@ def build_model(
     if options.tiled_mlp:
         tile_mlps(model, options.tiled_mlp_num_shards)
     choose_parts(model, options)
+    compile_layers(model, options)
     return model
 
 

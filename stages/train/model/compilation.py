@@ -1,12 +1,19 @@
-"""torch.compile: when, and what it needs."""
+"""torch.compile: when, of what, and what it needs.
+
+A model that learns from text is compiled layer by layer: all of one kind share the code, so that compiling takes seconds where it
+takes minutes for the whole. Attention by documents stays what it is, one call within that code; how many documents a batch has, and
+how long they are, is given to it as data.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from typing import Any
 
 import torch
 import torch._dynamo
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
@@ -26,6 +33,28 @@ def compiles(options: TrainOptions) -> bool:
     if options.torch_compile:
         _check_backend(options.torch_compile_backend or _INDUCTOR)
     return options.torch_compile
+
+
+def compiles_layers(model: Any, options: TrainOptions) -> bool:
+    """Whether layers are compiled one by one. Otherwise the Trainer compiles the whole model: TRL's trainers call models in many ways."""
+    learns_from_text = options.rl is None and not options.reward_model and not options.process_reward_model
+    return learns_from_text and compiles(options) and bool(_layers(model))
+
+
+def compile_layers(model: Any, options: TrainOptions) -> None:
+    """Have every layer compiled when it is first called, if :func:`compiles_layers`."""
+    if compiles_layers(model, options):
+        for layer in _layers(model):
+            layer.compile(**settings_of(options))
+
+
+def settings_of(options: TrainOptions) -> dict[str, Any]:
+    """Arguments of ``torch.compile``."""
+    return {"backend": options.torch_compile_backend or _INDUCTOR, "mode": options.torch_compile_mode}
+
+
+def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _check_backend(backend: str) -> None:
