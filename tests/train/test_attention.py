@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from pipeline.errors import MissingExtra, RegrowError
 from pipeline.options.views import TrainOptions
-from stages.train.attention import kernels, varlen
+from stages.train.attention import kernels, repeatable, varlen
 from stages.train.attention.kernels import choose_attention, loaded_with
 from stages.train.data.bins import Collator
+from stages.train.determinism import determinism
 from stages.train.model.build import build_model
 from stages.train.model.compilation import compile_layers
 from tests.train.workspace import FULL, Heard, finished, read_log, train
@@ -220,6 +221,29 @@ def test_where_a_gpu_has_the_kernel(monkeypatch: pytest.MonkeyPatch, size: int, 
     assert not varlen._has_kernel(*tensors, 0.1)
 
 
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("numbers", [torch.bfloat16, torch.float32])
+def test_torch_takes_what_it_is_handed(monkeypatch: pytest.MonkeyPatch, numbers: torch.dtype, window: int | None) -> None:
+    """Types and shapes, with tensors that have no memory: under autocast queries are fp32, and values are not. Gradients are strict."""
+    monkeypatch.setattr("torch.get_autocast_dtype", lambda kind: torch.bfloat16)
+    monkeypatch.setattr(repeatable, "_wanted", lambda tensor: torch.get_deterministic_debug_mode() == 1)
+    modes: list[int] = []
+
+    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+        modes.append(torch.get_deterministic_debug_mode())
+        return tensor
+
+    tensors = [torch.empty(30, heads, 64, device="meta", dtype=kind) for heads, kind in ((8, numbers), (2, numbers), (2, torch.bfloat16))]
+    query, key, value = (tensor.requires_grad_() for tensor in tensors)
+    found = varlen.Documents([10, 20], torch.empty(3, dtype=torch.int32, device="meta"), 20)
+    with determinism(), torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        output = varlen.in_one_kernel(query, key, value, found, dropout=0.0, scaling=None, window=window)
+        torch.autograd.backward(output.float().sum())
+    assert output.dtype is torch.bfloat16 and output.shape == query.shape
+    assert [tensor.grad is not None and tensor.grad.shape for tensor in (query, key, value)] == [query.shape, key.shape, value.shape]
+    assert set(modes) == {2} and torch.get_deterministic_debug_mode() == 0
+
+
 def test_every_row_of_a_batch_begins_a_document() -> None:
     found = varlen.find_documents(torch.tensor([[0, 1, 2, 0], [1, 2, 0, 0]]))
     assert (found.lengths, found.borders.tolist(), found.longest) == ([3, 1, 2, 1, 1], [0, 3, 4, 6, 7, 8], 3)
@@ -248,6 +272,17 @@ def test_an_architecture_that_does_not_agree_keeps_its_own(monkeypatch: pytest.M
     assert model.config._attn_implementation == "sdpa"
     with pytest.raises(RegrowError, match="varlen does not compute the same as sdpa in LlamaForCausalLM"):
         choose_attention(model, view(attn_implementation="varlen"))
+
+
+@pytest.mark.parametrize(("quantised", "taken"), [(True, "varlen"), (False, "sdpa")])
+def test_few_bits_round_more_than_attention_differs(monkeypatch: pytest.MonkeyPatch, quantised: bool, taken: str) -> None:
+    """They compute in bfloat16 between weights that say fp32."""
+    model = make_model("LlamaConfig")
+    model.is_quantized = quantised
+    real = kernels._logits
+    monkeypatch.setattr(kernels, "_logits", lambda model: real(model) * (1.01 if model.config._attn_implementation == "varlen" else 1))
+    choose_attention(model, view())
+    assert model.config._attn_implementation == taken
 
 
 def test_scores_that_are_capped_are_refused() -> None:
