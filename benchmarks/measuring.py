@@ -48,8 +48,12 @@ def require(parser: argparse.ArgumentParser, option: str, folder: Path, file: st
         parser.error(f"{option} {folder} holds no {file}; `dvc repro fetch` makes data/base and data/tokenizer")
 
 
-def measure(program: str, name: str, /, *, threads: int = 1, **settings: Any) -> Result:
-    """Run ``program --measure name`` in a process of its own and read the JSON of its last line."""
+def measure(program: str, name: str, /, *, threads: int = 1, limit: float | None = None, **settings: Any) -> Result:
+    """Run ``program --measure name`` in a process of its own and read the JSON of its last line.
+
+    Raises:
+        subprocess.SubprocessError: it failed, or took longer than ``limit`` seconds.
+    """
     environment = os.environ | {
         "RAYON_NUM_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
@@ -58,7 +62,7 @@ def measure(program: str, name: str, /, *, threads: int = 1, **settings: Any) ->
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     command = [sys.executable, str(Path(program).resolve()), "--measure", name, "--settings", json.dumps(settings)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=limit)
     result: Result = json.loads(done.stdout.splitlines()[-1])
     return result
 

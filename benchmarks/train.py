@@ -121,42 +121,21 @@ def _gpu_mb() -> int | None:
     return torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None
 
 
-def regrow(model: str, prepared: str, length: int, steps: int, workspace: str, options: dict[str, Any]) -> Result:
-    """Our pack and train stages, with these options on top."""
-    from collections.abc import Iterator as Iterating
-    from contextlib import contextmanager
+class Enough(Exception):
+    """All steps that count are done; what follows, writing the model, is not measured."""
 
-    from pipeline.artifact import Draft, publish, seal
-    from pipeline.kept import KeptRows
-    from pipeline.options.views import RecipeOptions
+
+def regrow(model: str, prepared: str, length: int, steps: int, workspace: str, options: dict[str, Any], whole: bool = True) -> Result:
+    """Our pack and train stages, with these options on top; ``whole``: to the end, and not only to the last step."""
+    from collections.abc import Iterator as Iterating
+    from contextlib import contextmanager, suppress
+
+    import numpy as np
+
     from pipeline.progress import Progress, Task
-    from pipeline.runner import execute
     from pipeline.tokens import TokenTable
-    from stages.pack import STAGE as PACK
-    from stages.train import STAGE as TRAIN
 
     clock = Clock()
-    place = Path(tempfile.mkdtemp(dir=workspace))
-    data = place / "data"
-    data.mkdir()
-    for name in ("tokens", "tokenizer"):
-        (data / name).symlink_to(Path(prepared) / "data" / name)
-
-    def put(name: str, fill: Callable[[Path], object]) -> None:
-        draft = Draft(name, data / ".partial" / name)
-        draft.path.mkdir(parents=True)
-        fill(draft.path)
-        seal(draft, {})
-        publish(draft, data / name)
-
-    put("dedupe", lambda folder: KeptRows.all_of(len(TokenTable(data / "tokens"))).save(folder / "index.arrow"))
-
-    def link_model(folder: Path) -> None:
-        for path in Path(model).iterdir():
-            if path.name != "manifest.json":
-                os.link(path, folder / path.name)
-
-    put("base", link_model)
 
     class Timing(Progress):
         @contextmanager
@@ -166,36 +145,84 @@ def regrow(model: str, prepared: str, length: int, steps: int, workspace: str, o
                     super().advance(count, tokens=tokens, note=note)
                     if tokens:
                         clock.tick(tokens, 0)
+                    if len(clock.ends) == steps and not whole:
+                        raise Enough
 
             yield Timed(name, total, unit)
 
-    recipe = {
-        "base_model": "./base",
-        "learning_rate": 1e-4,
-        "datasets": [{"path": "rows.jsonl", "type": "chat_template"}],
-        "sequence_len": length,
-        "sample_packing": True,
-        "max_steps": steps,
-        "optimizer": "adamw_torch",
-        "save_steps": 10**6,
-        "logging_steps": 1,
-        **options,
-    }
-    given = RecipeOptions.model_validate(recipe).model_dump()
-    for stage in (PACK, TRAIN):
-        _, metrics = execute(
-            stage,
-            stage.options.model_validate(given),
-            data=data,
-            scratch=place / "scratch" / stage.name,
-            sources=data / "sources",
-            identity="benchmark",
-            code="benchmark",
-            cache=place / "cache",
-            progress=Timing(),
-        )
-    result = clock.result()
-    return result | {"trained": round(metrics["trained_tokens"] / metrics["tokens"] * result["tokens"])}
+    place = lay_out(Path(model), Path(prepared), Path(workspace))
+    recipe = RECIPE | {"sequence_len": length, "max_steps": steps, "optimizer": "adamw_torch", "save_steps": 10**6, **options}
+    run_stage("pack", place, recipe, Timing())
+    with suppress(Enough):
+        run_stage("train", place, recipe, Timing())
+    tokens = TokenTable(place / "data" / "tokens")
+    every = np.arange(len(tokens))
+    share = tokens.count_trained(every, np.zeros_like(every), tokens.lengths).sum() / tokens.lengths.sum()
+    return clock.result() | {"trained": round(share * clock.result()["tokens"])}
+
+
+RECIPE: dict[str, Any] = {
+    "base_model": "./base",
+    "learning_rate": 1e-4,
+    "datasets": [{"path": "rows.jsonl", "type": "chat_template"}],
+    "sample_packing": True,
+    "logging_steps": 1,
+}
+"""What every measured run has in its params.yaml."""
+
+
+def lay_out(model: Path, prepared: Path, workspace: Path) -> Path:
+    """A folder with data/tokens, data/tokenizer, data/dedupe that keeps all rows, and data/base."""
+    from pipeline.artifact import Draft, publish, seal
+    from pipeline.kept import KeptRows
+    from pipeline.tokens import TokenTable
+
+    place = Path(tempfile.mkdtemp(dir=workspace))
+    data = place / "data"
+    data.mkdir()
+    for name in ("tokens", "tokenizer"):
+        (data / name).symlink_to(prepared / "data" / name)
+
+    def put(name: str, fill: Callable[[Path], object]) -> None:
+        draft = Draft(name, data / ".partial" / name)
+        draft.path.mkdir(parents=True)
+        fill(draft.path)
+        seal(draft, {})
+        publish(draft, data / name)
+
+    def link_model(folder: Path) -> None:
+        for path in model.iterdir():
+            os.link(path, folder / path.name)
+
+    put("dedupe", lambda folder: KeptRows.all_of(len(TokenTable(data / "tokens"))).save(folder / "index.arrow"))
+    if (model / "manifest.json").exists():
+        (data / "base").symlink_to(model)
+    else:
+        put("base", link_model)
+    return place
+
+
+def run_stage(name: str, place: Path, recipe: dict[str, Any], progress: Any, observed: dict[str, Any] | None = None) -> Result:
+    """Pack or train in a folder of :func:`lay_out`; the stage's metrics."""
+    from pipeline.options.views import RecipeOptions
+    from pipeline.runner import execute
+    from stages.pack import STAGE as PACK
+    from stages.train import STAGE as TRAIN
+
+    stage = PACK if name == "pack" else TRAIN
+    _, metrics = execute(
+        stage,
+        stage.options.model_validate(RecipeOptions.model_validate(recipe).model_dump()),
+        data=place / "data",
+        scratch=place / "scratch" / name,
+        sources=place / "data" / "sources",
+        identity="benchmark",
+        code="benchmark",
+        cache=place / "cache",
+        progress=progress,
+        observed=observed,
+    )
+    return dict(metrics)
 
 
 def trl(model: str, prepared: str, length: int, steps: int, workspace: str, config: dict[str, Any], lora: bool, **load: Any) -> Result:
@@ -215,17 +242,18 @@ def trl(model: str, prepared: str, length: int, steps: int, workspace: str, conf
     short = [row for row in range(len(table)) if table.lengths[row] <= length]
     ids = [table.ids(row).tolist() for row in short]
     labels = [[token if on else -100 for token, on in zip(table.ids(row).tolist(), table.mask(row).tolist(), strict=True)] for row in short]
-    clock, seen = Clock(), [0, 0]
+    clock = Clock()
+    seen: list[Any] = [0, 0]
 
     class Timing(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            clock.tick(*seen)
+            clock.tick(seen[0], int(seen[1]))
             seen[:] = [0, 0]
 
     class Counting(SFTTrainer):
         def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
             seen[0] += inputs["input_ids"].numel()
-            seen[1] += int((inputs["labels"] != -100).sum())
+            seen[1] = seen[1] + (inputs["labels"] != -100).sum()  # a number only when the step has ended: a GPU would be waited for
             return super().compute_loss(model, inputs, *arguments, **keywords)  # type: ignore[no-untyped-call]
 
     settings: dict[str, Any] = {
