@@ -40,7 +40,7 @@ def make_model(name: str, **changes: Any) -> Any:
     import transformers
 
     torch.manual_seed(0)
-    config = getattr(transformers, name)(**(MODELS[name] | changes))
+    config = getattr(transformers, name)(**(MODELS.get(name, {}) | changes))
     return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-untyped-call]
 
 
@@ -283,6 +283,29 @@ def test_few_bits_round_more_than_attention_differs(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(kernels, "_logits", lambda model: real(model) * (1.01 if model.config._attn_implementation == "varlen" else 1))
     choose_attention(model, view())
     assert model.config._attn_implementation == taken
+
+
+EXPERTS: dict[str, Any] = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "taken"),
+    [
+        ("Qwen2MoeConfig", EXPERTS | {"use_sliding_window": True, "sliding_window": 32}, "sdpa"),
+        ("PhimoeConfig", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 32}, "sdpa"),
+        ("Qwen2MoeConfig", EXPERTS, "varlen"),
+        ("MistralConfig", {"sliding_window": 32}, "varlen"),
+    ],
+)
+def test_a_window_that_only_the_mask_knows_is_kept(name: str, changes: dict[str, Any], taken: str) -> None:
+    """Windows wider than the documents of the check, which would not show that one is lost; rows of a run are longer."""
+    model = make_model(name, **(FEW_HEADS | changes))
+    choose_attention(model, view())
+    assert model.config._attn_implementation == taken
+    ids, place = torch.randint(0, 99, (1, 70)), positions([50, 20])
+    found = model(input_ids=ids, position_ids=place, use_cache=False).logits
+    model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(found, model(input_ids=ids, position_ids=place, use_cache=False).logits, rtol=1e-3, atol=1e-5)
 
 
 def test_scores_that_are_capped_are_refused() -> None:
