@@ -42,15 +42,57 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Ten
     return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
 
 
+_WEIGHTS = ("router_aux_loss_coef", "aux_loss_coef")
+"""What models call the weight of the loss of unevenly used experts; their config has it."""
+
 Loss = Callable[[Any, torch.Tensor, torch.Tensor | int], torch.Tensor]
 
 
 def choose_loss(model: Any, options: TrainOptions) -> Loss:
-    """`token_loss`, over all logits or in pieces."""
-    if not options.chunked_cross_entropy:
-        return token_loss
-    with as_in_training(options, model.device):
-        return LossInPieces(model, options.chunked_cross_entropy_num_chunks)
+    """`token_loss`, over all logits or in pieces; where the model computes one of unevenly used experts, with that.
+
+    Raises:
+        RegrowError: the model's logits cannot be computed in pieces, or its routers would get no gradient.
+    """
+    loss: Loss = token_loss
+    if options.chunked_cross_entropy:
+        with as_in_training(options, model.device):
+            loss = LossInPieces(model, options.chunked_cross_entropy_num_chunks)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not balances_experts(base):
+        return loss
+    if options.gradient_checkpointing and (options.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+        raise RegrowError(
+            f"gradient_checkpointing_kwargs.use_reentrant: true leaves no gradient for the routers of {type(base).__name__}, "
+            "whose config has output_router_logits: true.",
+            "Write use_reentrant: false, or overrides_of_model_config: {output_router_logits: false}.",
+        )
+    return BalancedLoss(loss, next(getattr(base, name) for name in _WEIGHTS if hasattr(base, name)))
+
+
+def balances_experts(model: Any) -> bool:
+    """Whether the model computes a loss of unevenly used experts: its config has ``output_router_logits: true``."""
+    asked = getattr(model.config.get_text_config(), "output_router_logits", False)
+    return bool(asked) and any(hasattr(model, name) for name in _WEIGHTS)
+
+
+class BalancedLoss:
+    """``loss`` plus the weighted loss of unevenly used experts, of which a step takes the mean over its trained tokens.
+
+    Only training has it: an evaluation measures the text. Models add it themselves only where they compute the whole loss.
+    """
+
+    def __init__(self, loss: Loss, weight: float) -> None:
+        self._loss, self._weight = loss, weight
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
+        """See :func:`token_loss`; ``outputs`` have ``aux_loss`` too, of a micro-batch."""
+        loss = self._loss(outputs, labels, num_items_in_batch)
+        unevenness = outputs.aux_loss
+        if not torch.is_grad_enabled() or not isinstance(unevenness, torch.Tensor):  # 0 where no layer has experts
+            return loss
+        share = (next_labels(labels) != IGNORED).sum() / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
+        return loss + self._weight * unevenness.to(loss.device) * share
 
 
 class LossInPieces:
