@@ -10,12 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -203,6 +209,28 @@ def test_a_window_that_skips_would_lose_is_refused(tmp_path: Path) -> None:
     workspace = skipping_workspace(tmp_path, make_model("mistral with a window", "sdpa"))
     with pytest.raises(RegrowError, match=r"use_pose: rows of 13 tokens .* MistralForCausalLM, 5 tokens"):
         train(workspace, {})
+
+
+EXPERTS: dict[str, Any] = {"num_experts_per_tok": 1, "moe_intermediate_size": 16}
+
+
+def test_chunks_that_skips_would_lose_are_refused(tmp_path: Path) -> None:
+    config = Llama4TextConfig(**SIZES, **EXPERTS, head_dim=8, num_local_experts=2, intermediate_size_mlp=48, attention_chunk_size=5)
+    with pytest.raises(RegrowError, match=r"use_pose: rows of 13 tokens .* Llama4ForCausalLM, 5 tokens"):
+        train(skipping_workspace(tmp_path, Llama4ForCausalLM(config)), {})
+
+
+def test_no_window_is_no_window_of_0(tmp_path: Path) -> None:
+    """What the config of Qwen2-MoE says where use_sliding_window is false."""
+    model = Qwen2MoeForCausalLM(Qwen2MoeConfig(**SIZES, **EXPERTS, num_experts=2, shared_expert_intermediate_size=16))
+    assert model.config.sliding_window == 0
+    train(skipping_workspace(tmp_path, model), {"max_steps": 1})
+
+
+def test_routers_that_cannot_read_the_mask_of_skips_are_refused(tmp_path: Path) -> None:
+    model = MixtralForCausalLM(MixtralConfig(**SIZES, num_local_experts=2, num_experts_per_tok=1, output_router_logits=True))
+    with pytest.raises(RegrowError, match="use_pose: MixtralForCausalLM cannot measure how evenly"):
+        train(skipping_workspace(tmp_path, model), {})
 
 
 def step(folder: Path, bins: list[list[int]], **options: Any) -> tuple[dict[str, torch.Tensor], list[tuple[int, ...]]]:

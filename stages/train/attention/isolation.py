@@ -27,7 +27,8 @@ def check_isolation(model: Any, bins: Bins, tokens: TokenTable, *, joined: bool 
     Raises:
         RegrowError: they differ, or rows with skips are longer than a window of the model's attention.
     """
-    _check_window(model, bins)
+    if bins.skips is not None:
+        _check_mask(model, int(bins.length.max(initial=0)))
     shared = np.flatnonzero(np.diff(bins.offsets) > 1)
     if len(shared) == 0 and not (joined and len(bins) > 1):
         return
@@ -53,14 +54,21 @@ def _numbers(model: Any) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
 
-def _check_window(model: Any, bins: Bins) -> None:
-    """A mask that is given takes the place of the model's own, and with it of its window."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    longest = int(bins.length.max(initial=0))
-    if bins.skips is not None and window is not None and longest > window:
+def _check_mask(model: Any, longest: int) -> None:
+    """A mask that is given takes the place of the model's own, and with it of its window; what else reads masks cannot read it."""
+    config = model.config.get_text_config()
+    # Some configs say 0 where there is none.
+    reach = min((size for name in ("sliding_window", "attention_chunk_size") if (size := getattr(config, name, None))), default=longest)
+    if longest > reach:
         raise RegrowError(
-            f"use_pose: rows of {longest} tokens are longer than the attention window of {type(model).__name__}, {window} tokens.",
-            f"Set sequence_len: {window}, or remove use_pose.",
+            f"use_pose: rows of {longest} tokens are longer than the attention window of {type(model).__name__}, {reach} tokens.",
+            f"Set sequence_len: {reach}, or remove use_pose.",
+        )
+    if getattr(config, "output_router_logits", False):
+        raise RegrowError(
+            f"use_pose: {type(model).__name__} cannot measure how evenly its experts are used where a mask is given "
+            "(its config has output_router_logits: true).",
+            "Add overrides_of_model_config: {output_router_logits: false}, or remove use_pose.",
         )
 
 
