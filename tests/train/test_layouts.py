@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import (
     Llama4ForCausalLM,
@@ -293,3 +294,18 @@ def test_the_proof_of_isolation_holds_with_skips(tmp_path: Path) -> None:
     _, bins, tokens = dataset(tmp_path, skipping=True)
     for kernel in ("sdpa", "eager", "varlen"):
         check_isolation(make_model("llama", kernel), bins, tokens)
+
+
+@pytest.mark.parametrize("name", ["Lfm2", "FalconH1"])
+def test_a_leak_that_small_weights_hide_is_refused(tmp_path: Path, name: str) -> None:
+    """A row's logits move by less than a thousandth behind another row in these models as they are made; not so when they are trained."""
+    shapes = {
+        "Lfm2": {"layer_types": ["conv", "full_attention"]},
+        "FalconH1": dict.fromkeys(("mamba_n_heads", "mamba_d_head", "mamba_d_state"), 4) | {"mamba_d_ssm": 16, "mamba_n_groups": 1},
+    }
+    build(tmp_path, make_rows(6, seed=3), PLAN)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES, **shapes[name]))
+    publish_artifact(tmp_path / "data", "base", model.save_pretrained)
+    with pytest.raises(RegrowError, match=f"see each other in {name}ForCausalLM"):
+        train(tmp_path, {"sample_packing": True})
