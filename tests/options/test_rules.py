@@ -626,6 +626,20 @@ CASES: list[Case] = [
         "gradient_checkpointing_kwargs.use_reentrent",
         {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
     ),
+    *(
+        (
+            "recomputation_takes_its_settings",
+            {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {key: wrong}},
+            f"gradient_checkpointing_kwargs.{key}",
+            {"gradient_checkpointing_kwargs": {key: right}},
+        )
+        for key, wrong, right in (
+            ("use_reentrant", "false", False),
+            ("preserve_rng_state", 1, True),
+            ("determinism_check", "strict", "none"),
+            ("every_n_layers", 0, 2),
+        )
+    ),
     (
         "compiled_models_keep_plain_attention",
         {"torch_compile": True, "attn_implementation": "varlen", "rl": "dpo"},
@@ -662,7 +676,6 @@ CASES: list[Case] = [
         "bnb_config_kwargs.load_in_4bit",
         {"bnb_config_kwargs": {"llm_int8_threshold": 5.0}},
     ),
-    ("one_loss_kernel", {"chunked_cross_entropy": True, "reward_model": True}, "chunked_cross_entropy", {"reward_model": False}),
     (
         "one_loss_kernel",
         {"chunked_cross_entropy": True, "flash_attn_cross_entropy": True},
@@ -711,6 +724,7 @@ CASES: list[Case] = [
     ("the_reference_stays", {"rl": "dpo", "relora": True}, "relora", {"rl": "simpo"}),
     ("compared_rows_stand_alone", {"rl": "dpo", "batch_flattening": True}, "batch_flattening", {"batch_flattening": "auto"}),
     ("compared_rows_stand_alone", {"reward_model": True, "use_pose": True}, "use_pose", {"use_pose": False}),
+    ("losses_come_whole", {"chunked_cross_entropy": True, "reward_model": True}, "chunked_cross_entropy", {"reward_model": False}),
     ("losses_come_whole", {"rl": "kto", "chunked_cross_entropy": True}, "chunked_cross_entropy", {"chunked_cross_entropy": False}),
     ("judges_are_given_out_whole", {"reward_model": True, "load_in_4bit": True}, "load_in_4bit", {"reward_model": False}),
     ("judges_are_given_out_whole", {"process_reward_model": True, "lora_model_dir": "a"}, "lora_model_dir", {"lora_model_dir": None}),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from pipeline.options.rules.broken import Broken, broken
 from pipeline.options.views import RecipeOptions
 
-RECOMPUTATION = ("use_reentrant", "preserve_rng_state", "determinism_check", "every_n_layers")
-"""Settings of gradient_checkpointing."""
+RECOMPUTATION: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "use_reentrant": (lambda value: isinstance(value, bool), "true or false"),
+    "preserve_rng_state": (lambda value: isinstance(value, bool), "true or false"),
+    "determinism_check": (lambda value: value in ("default", "none"), "default or none"),
+    "every_n_layers": (lambda value: type(value) is int and value >= 1, "a whole number from 1 on"),
+}
+"""Settings of gradient_checkpointing, and what each may be."""
 
 
 def one_precision(options: RecipeOptions) -> Iterator[Broken]:
@@ -52,10 +58,13 @@ def offloading_recomputes(options: RecipeOptions) -> Iterator[Broken]:
 
 
 def recomputation_takes_its_settings(options: RecipeOptions) -> Iterator[Broken]:
-    """torch's checkpoint passes keywords that it does not know on to the layer."""
-    for key in options.gradient_checkpointing_kwargs or {}:
+    """torch's checkpoint passes keywords that it does not know on to the layer, and takes any text for true."""
+    for key, value in (options.gradient_checkpointing_kwargs or {}).items():
+        place = f"gradient_checkpointing_kwargs.{key}"
         if key not in RECOMPUTATION:
-            yield broken(f"gradient_checkpointing_kwargs.{key}", "there is no such setting", f"what there is: {', '.join(RECOMPUTATION)}")
+            yield broken(place, "there is no such setting", f"what there is: {', '.join(RECOMPUTATION)}")
+        elif not RECOMPUTATION[key][0](value):
+            yield broken(place, "it has no such value", f"write {RECOMPUTATION[key][1]}")
 
 
 def compiled_models_keep_plain_attention(options: RecipeOptions) -> Iterator[Broken]:
@@ -68,10 +77,7 @@ def compiled_models_keep_plain_attention(options: RecipeOptions) -> Iterator[Bro
 
 
 def one_loss_kernel(options: RecipeOptions) -> Iterator[Broken]:
-    """The loss is computed in one way. Preferences and judgements are not learnt from the logits of a whole vocabulary alone."""
-    for key in ("rl", "reward_model", "process_reward_model"):
-        if options.chunked_cross_entropy and getattr(options, key):
-            yield broken(f"chunked_cross_entropy {key}", f"it is not the loss that {key} trains with", "remove it")
+    """The loss is computed in one way."""
     if options.chunked_cross_entropy and options.flash_attn_cross_entropy:
         yield broken("flash_attn_cross_entropy chunked_cross_entropy", "chunked_cross_entropy is set too", "remove one of them")
 
