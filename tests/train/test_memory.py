@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GraniteForCausalLM, JetMoeConfig, JetMoeForCausalLM
 
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
@@ -18,6 +19,7 @@ from stages.train.loss import LossInPieces, token_loss
 from stages.train.model.build import build_model
 from stages.train.model.offload import Away, Store, choose_place, keep_activations
 from stages.train.model.tiling import tile_mlps
+from tests.tiny import publish_artifact
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, read_log, train
 
 PLAIN = FULL | {"max_steps": 3}
@@ -177,18 +179,30 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def test_logits_that_are_capped_cannot_be_had_in_pieces(published: Path) -> None:
-    model = build_model(published / "data" / "base", view())
-    head = model.get_output_embeddings()
+SIZES: dict[str, Any] = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_key_value_heads": 2}
 
-    def cap(_module: Any, _given: Any, outputs: Any) -> Any:
-        outputs.logits = torch.tanh(20 * outputs.logits)
-        return outputs
 
-    model.register_forward_hook(cap)
-    with pytest.raises(RegrowError, match="does more to its logits than its output head"):
+def test_logits_that_are_capped_cannot_be_had_in_pieces() -> None:
+    """Small random weights: no logit is near the cap yet."""
+    model = Gemma2ForCausalLM(Gemma2Config(**SIZES, num_attention_heads=4, head_dim=8, final_logit_softcapping=30.0))
+    with pytest.raises(RegrowError, match="Gemma2ForCausalLM does more to its logits than its output head"):
         LossInPieces(model, 4)
-    assert head is model.get_output_embeddings()
+
+
+@pytest.mark.parametrize("make", [GraniteForCausalLM, CohereForCausalLM])
+def test_logits_that_are_scaled_can_be_had_in_pieces(make: Any) -> None:
+    scales = {"logits_scaling": 6.0} if make is GraniteForCausalLM else {"logit_scale": 0.1}
+    model = make(make.config_class(**SIZES, num_attention_heads=4, pad_token_id=0, eos_token_id=2, **scales)).train()
+    ids = torch.arange(20)[None]
+    expected = token_loss(model(input_ids=ids), ids, 19)
+    torch.testing.assert_close(LossInPieces(model, 4)(model(input_ids=ids), ids, 19), expected)
+
+
+def test_recomputation_that_an_architecture_has_not_is_refused(workspace: Path) -> None:
+    model = JetMoeForCausalLM(JetMoeConfig(**SIZES, kv_channels=8, num_local_experts=2, num_experts_per_tok=1))
+    publish_artifact(workspace / "data", "base", model.save_pretrained)
+    with pytest.raises(RegrowError, match="gradient_checkpointing: transformers cannot recompute the activations of JetMoeForCausalLM"):
+        train(workspace, RECOMPUTED)
 
 
 def test_an_mlp_sees_a_piece_at_a_time(published: Path) -> None:

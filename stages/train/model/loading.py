@@ -27,6 +27,7 @@ def load_base(base: Path, options: TrainOptions) -> Any:
     settings |= {"dtype": weights_dtype(options), "attn_implementation": loaded_with(options)}
     model = _load_judge(base, options, settings) if judges(options) else load_causal_lm(base, **settings)
     _check_experts(model, options)
+    _check_recomputation(model, options)
     _check_placement(model)
     keep_trainable(model)
     choose_attention(model, options)
@@ -70,6 +71,14 @@ def _check_experts(model: Any, options: TrainOptions) -> None:
         raise RegrowError(
             f"overrides_of_model_kwargs: {options.overrides_of_model_kwargs} is about experts, and {type(model).__name__} has none.",
             "Remove it.",
+        )
+
+
+def _check_recomputation(model: Any, options: TrainOptions) -> None:
+    if options.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise RegrowError(
+            f"gradient_checkpointing: transformers cannot recompute the activations of {type(model).__name__}.",
+            "Set gradient_checkpointing: false; a smaller micro_batch_size and chunked_cross_entropy: true save memory too.",
         )
 
 

@@ -30,7 +30,7 @@ def tile_mlps(model: Any, pieces: int | None) -> None:
     if not found:
         raise RegrowError(
             f"tiled_mlp: {type(model).__name__} has no MLP layers that take hidden states alone.",
-            "Set tiled_mlp: false; gradient_checkpointing saves memory in every model.",
+            "Set tiled_mlp: false; gradient_checkpointing saves memory too.",
         )
     for mlp in found:
         mlp.forward = partial(_in_pieces, mlp.forward, pieces)
