@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from pipeline.errors import MissingExtra, RegrowError
 from pipeline.models import load_causal_lm
@@ -135,6 +136,14 @@ def test_the_class_is_the_one_of_its_type(published: Path) -> None:
 
 
 @pytest.mark.shows("overrides_of_model_kwargs")
+@pytest.mark.parametrize(("key", "judged"), [("reward_model", "texts"), ("process_reward_model", "tokens")])
+def test_a_type_without_judges_is_named(tmp_path: Path, key: str, judged: str) -> None:
+    shape = dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"), 2)
+    GraniteForCausalLM(GraniteConfig(**shape, vocab_size=9, pad_token_id=0, bos_token_id=1, eos_token_id=2)).save_pretrained(tmp_path)
+    with pytest.raises(RegrowError, match=f"^{key}: true, and transformers has no class for models of type granite that judge {judged}"):
+        build_model(tmp_path, view(**{key: True}))
+
+
 def test_keywords_are_passed_on(tmp_path: Path, published: Path) -> None:
     """How experts are computed, which a model without any is not to be told."""
     from transformers import MixtralConfig, MixtralForCausalLM

@@ -23,6 +23,7 @@ def load_base(base: Path, options: TrainOptions) -> Any:
         RegrowError: it cannot be opened so.
     """
     _check_class(base, options)
+    _check_judge(base, options)
     settings = (options.overrides_of_model_kwargs or {}) | quantisation(options) | _placement(options)
     settings |= {"dtype": weights_dtype(options), "attn_implementation": loaded_with(options)}
     model = _load_judge(base, options, settings) if judges(options) else load_causal_lm(base, **settings)
@@ -63,6 +64,24 @@ def _check_class(base: Path, options: TrainOptions) -> None:
         raise RegrowError(
             f"type_of_model: {name}, but the causal language model of type {config.model_type} is {expected}.",
             f"Write type_of_model: {expected}, or leave it out.",
+        )
+
+
+def _check_judge(base: Path, options: TrainOptions) -> None:
+    if not judges(options):
+        return
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    key, known, judged = (
+        ("reward_model", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, "texts")
+        if options.reward_model
+        else ("process_reward_model", MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, "tokens")
+    )
+    if type(config) not in known:
+        raise RegrowError(
+            f"{key}: true, and transformers has no class for models of type {config.model_type} that judge {judged}.",
+            "Name a base_model of another type, such as llama, mistral, qwen2 or qwen3.",
         )
 
 
