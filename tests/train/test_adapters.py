@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import Llama4ForCausalLM, Llama4TextConfig
 
 from pipeline.errors import Interrupted, RegrowError
 from stages.train.adapters.adapter import add_adapter
@@ -148,6 +149,26 @@ def fill_gpt2(folder: Path) -> None:
 
 
 @pytest.mark.shows("lora_fan_in_fan_out")
+def test_routers_that_look_linear_are_left_out(workspace: Path) -> None:
+    """Those of Llama 4 and Phi-MoE give out more than their product, which PEFT's layers cannot."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 259,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    experts: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8, "intermediate_size_mlp": 48, "num_local_experts": 2}
+    model = Llama4ForCausalLM(Llama4TextConfig(**sizes, **experts, moe_layers=[1]))
+    publish_artifact(workspace / "data", "base", model.save_pretrained)
+    few = {"max_steps": 1, "adapter": "lora", "lora_r": 2}
+    trained, _ = train(workspace, FULL | few | {"lora_target_linear": True})
+    adapted = load_file(trained.path / "adapter_model.safetensors")
+    assert any("down_proj" in name for name in adapted) and not any("router" in name for name in adapted)
+    with pytest.raises(RegrowError, match=r"model\.layers\.1\.feed_forward\.router gives out which experts"):
+        train(workspace, FULL | few | {"lora_target_modules": ["q_proj", "router"]})
+
+
 def test_transposed_layers(workspace: Path) -> None:
     publish_artifact(workspace / "data", "base", fill_gpt2)
     options = {"lora_target_modules": ["c_attn"], "lora_fan_in_fan_out": True}

@@ -16,6 +16,9 @@ from pipeline.options.views import TrainOptions
 
 Match = Callable[[str, str], bool]
 
+_ROUTERS = ("Llama4Router", "PhimoeTopKRouter")
+"""The classes of transformers 5.23 that are nn.Linear and compute something else."""
+
 
 def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
     """Names, a regular expression, or None for PEFT's choice for the architecture (an empty list beside single parameters).
@@ -33,8 +36,9 @@ def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
             f"lora_target_linear: true and the regular expression lora_target_modules: {named!r} cannot be combined.",
             "Set lora_target_linear: false, or give lora_target_modules as a list of names.",
         )
-    if options.reward_model or options.process_reward_model:
-        return sorted({*(named or []), *linear_names(model)})  # PEFT does not know every head that judges
+    if options.reward_model or options.process_reward_model or router_names(model):
+        # PEFT knows neither every head that judges nor which linear modules route.
+        return sorted({*(named if isinstance(named, list) else []), *linear_names(model)})
     return sorted({*named, *linear_names(model)}) if isinstance(named, list) else "all-linear"
 
 
@@ -90,6 +94,13 @@ def check_adapted(model: Any, options: TrainOptions) -> None:
         RegrowError: one chose nothing.
     """
     adapted = adapted_names(model)
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    if routers := [name for name, kind in kinds.items() if kind in _ROUTERS and name.endswith(".base_layer")]:
+        raise RegrowError(
+            f"lora_target_modules: {routers[0].removesuffix('.base_layer').removeprefix('base_model.model.')} gives out which experts "
+            "take a token, and LoRA adapts matrix products.",
+            "Name other modules; lora_target_linear: true leaves it out.",
+        )
     for key, patterns in (("lora_rank_pattern", options.lora_rank_pattern), ("lora_alpha_pattern", options.lora_alpha_pattern)):
         _require(model, key, patterns or {}, adapted, lambda pattern, name: re.match(rf"(.*\.)?({pattern})$", name) is not None)
     layers = {int(number) for name in adapted for number in re.findall(r"\.(\d+)\.", name)}
@@ -109,10 +120,15 @@ def adapted_names(model: Any) -> list[str]:
 
 
 def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of all linear modules except the output head."""
+    """Last parts of the names of all linear modules except the output head and routers."""
     head = output_head(model)
     linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head)
-    return sorted({name.rpartition(".")[2] for name in linear})
+    return sorted({name.rpartition(".")[2] for name in linear} - router_names(model))
+
+
+def router_names(model: Any) -> set[str]:
+    """Last parts of the names of linear modules that choose experts with their product (Llama 4, Phi-MoE), and give out two things."""
+    return {name.rpartition(".")[2] for name, module in model.named_modules() if type(module).__name__ in _ROUTERS}
 
 
 def output_head(model: Any) -> Any:
