@@ -839,6 +839,12 @@ CASES: list[Case] = [
         {"lora_target_modules": ["q"]},
     ),
     (
+        "numbers_count_in_names",
+        {"peft_layers_to_transform": [1], "lora_target_modules": "q.*"},
+        "peft_layers_to_transform",
+        {"lora_target_modules": "all-linear"},
+    ),
+    (
         "replicated_layers_are_ranges",
         {"peft_layer_replication": [[0, 2], [2, 2]]},
         "peft_layer_replication",

@@ -76,6 +76,14 @@ HOLDS: dict[str, tuple[dict[str, Any], Callable[[Published], bool]]] = {
     ),
     "parameters alone": ({"lora_target_parameters": "mlp.up_proj.weight"}, lambda found: found.adapted() == {"up_proj"}),
     "peft_layers_to_transform": (SOME | {"peft_layers_to_transform": [1]}, lambda found: found.layers() == {1}),
+    "every linear layer of one": (
+        ALL | {"peft_layers_to_transform": [1]},
+        lambda found: found.layers() == {1} and len(found.adapted()) == 7,
+    ),
+    "the same by PEFT's name": (
+        {"lora_target_modules": "all-linear", "peft_layers_to_transform": [0]},
+        lambda found: found.layers() == {0} and len(found.adapted()) == 7,
+    ),
     "peft_layers_pattern": (
         SOME | {"peft_layers_to_transform": [1], "peft_layers_pattern": ["layers"]},
         lambda found: found.layers() == {1},
@@ -175,6 +183,11 @@ def test_transposed_layers(workspace: Path) -> None:
     assert Published(workspace, **options).config["fan_in_fan_out"] is True
     with pytest.raises(RegrowError, match=r"lora_fan_in_fan_out: false.* weights as \[in, out\]"):
         train(workspace, LORA | options | {"lora_fan_in_fan_out": False})
+
+
+def test_transposed_layers_are_linear_too(workspace: Path) -> None:
+    publish_artifact(workspace / "data", "base", fill_gpt2)
+    assert Published(workspace, **ALL, lora_target_modules=["c_attn"]).adapted() == {"c_attn", "c_proj", "c_fc"}
 
 
 @pytest.mark.shows("peft_autocast_adapter_dtype")
@@ -307,7 +320,7 @@ def test_an_adapter_is_continued(workspace: Path, earlier: Path) -> None:
     now = load_file(still.folder / "adapter_model.safetensors")
     assert now.keys() == before.keys() and all(torch.allclose(now[name], before[name], atol=1e-20) for name in before)
     assert still.config == json.loads((earlier / "adapter_config.json").read_text()) and still.config["lora_alpha"] == 6
-    further = Published(workspace, lora_model_dir=str(earlier))
+    further = Published(workspace, lora_model_dir=str(earlier), **ALL)
     assert not torch.equal(further.factors()[1], before[f"{PREFIX}{Q}.lora_B.weight"])
 
 

@@ -103,7 +103,8 @@ def row_ranges_hold_rows(options: RecipeOptions) -> Iterator[Broken]:
 
 def numbers_count_in_names(options: RecipeOptions) -> Iterator[Broken]:
     """A regular expression already says which layers."""
-    if options.peft_layers_to_transform and isinstance(options.lora_target_modules, str):
+    named = options.lora_target_modules
+    if options.peft_layers_to_transform and isinstance(named, str) and named != "all-linear":
         wrong = "lora_target_modules is one text, which says itself which layers"
         yield broken("peft_layers_to_transform lora_target_modules", wrong, "write lora_target_modules as a list of names")
 

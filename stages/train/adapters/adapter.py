@@ -20,7 +20,7 @@ from stages.train.adapters.beginning import (
     remember_start,
     shifts_base,
 )
-from stages.train.adapters.targets import check_adapted, check_names, linear_names, target_modules, target_parameters
+from stages.train.adapters.targets import adapted_names, check_adapted, check_names, linear_names, target_modules, target_parameters
 
 
 def add_adapter(model: Any, options: TrainOptions, batches: Batches | None = None) -> Any:
@@ -175,8 +175,8 @@ def _continued(model: Any, options: TrainOptions, folder: Path) -> Any:
             f"lora_model_dir: the adapter in {folder} and its configuration disagree about {odd[0]} ({len(odd)} such tensors).",
             "Name an adapter that was made for this model.",
         )
-    adapts = adapted.peft_config["default"].target_modules
-    if (options.lora_target_linear or options.lora_target_modules == "all-linear") and set(adapts) != linear:
+    adapts = {name.rpartition(".")[2] for name in adapted_names(adapted)}  # configurations of small models name each in full
+    if (options.lora_target_linear or options.lora_target_modules == "all-linear") and adapts != linear:
         raise RegrowError(
             f"lora_target_linear: the adapter in {folder} adapts {', '.join(sorted(adapts))}, and the linear modules of base_model are "
             f"{', '.join(sorted(linear))}.",

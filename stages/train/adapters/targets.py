@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
@@ -18,6 +19,9 @@ Match = Callable[[str, str], bool]
 
 _ROUTERS = ("Llama4Router", "PhimoeTopKRouter")
 """The classes of transformers 5.23 that are nn.Linear and compute something else."""
+
+_EVERY = "all-linear"
+"""What PEFT calls every linear layer but the output head."""
 
 
 def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
@@ -29,17 +33,17 @@ def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
     named = options.lora_target_modules
     if isinstance(named, list):
         _require(model, "lora_target_modules", named, _module_names(model), _ends_with)
-    if not options.lora_target_linear:
+    if not options.lora_target_linear and named != _EVERY:
         return [] if named is None and options.lora_target_parameters else named
-    if isinstance(named, str) and named != "all-linear":
+    if isinstance(named, str) and named != _EVERY:
         raise RegrowError(
             f"lora_target_linear: true and the regular expression lora_target_modules: {named!r} cannot be combined.",
             "Set lora_target_linear: false, or give lora_target_modules as a list of names.",
         )
-    if options.reward_model or options.process_reward_model or router_names(model):
-        # PEFT knows neither every head that judges nor which linear modules route.
-        return sorted({*(named if isinstance(named, list) else []), *linear_names(model)})
-    return sorted({*named, *linear_names(model)}) if isinstance(named, list) else "all-linear"
+    others = named if isinstance(named, list) else []
+    # PEFT knows neither every head that judges nor which linear modules route, and counts layers only in names.
+    by_name = others or options.peft_layers_to_transform or options.reward_model or options.process_reward_model or router_names(model)
+    return sorted({*others, *linear_names(model)}) if by_name else _EVERY
 
 
 def target_parameters(model: Any, options: TrainOptions) -> list[str] | None:
@@ -120,9 +124,9 @@ def adapted_names(model: Any) -> list[str]:
 
 
 def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of all linear modules except the output head and routers."""
-    head = output_head(model)
-    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head)
+    """Last parts of the names of all linear modules, GPT-2's Conv1D among them, except the output head and routers."""
+    head, kinds = output_head(model), (torch.nn.Linear, Conv1D)
+    linear = (name for name, module in model.named_modules() if isinstance(module, kinds) and module is not head)
     return sorted({name.rpartition(".")[2] for name in linear} - router_names(model))
 
 
