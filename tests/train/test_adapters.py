@@ -134,6 +134,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "transposed": (SOME | {"lora_fan_in_fan_out": True}, r"lora_fan_in_fan_out: true.* weights as \[out, in\]"),
     "odd rank": (SOME | {"lora_r": 3, "peft_init_lora_weights": "orthogonal"}, "even"),
     "a tied end": ({"lora_target_modules": ["lm_head"], "peft_init_lora_weights": "pissa"}, "one weight for the embedding"),
+    **{
+        f"more of a weight than there is: {name}": (
+            {"lora_target_modules": ["q_proj", "k_proj"], "lora_r": rank, "peft_init_lora_weights": name},
+            rf"{name} with rank {rank} takes {taken} directions .* model\.layers\.0\.self_attn\.k_proj has 32.*\n.*lora_r: {most} ",
+        )
+        for name, rank, taken, most in (
+            *((name, 33, 33, 32) for name in ("pissa", "pissa_niter_4", "olora", "corda", "loftq")),
+            ("lora_ga", 17, 34, 16),
+        )
+    },
     "too little to look at": (
         SOME | {"lora_r": 64, "peft_init_lora_weights": "eva"},
         r"128 directions from 128 trained tokens.*\n.*lora_r",
@@ -188,6 +198,13 @@ def test_transposed_layers(workspace: Path) -> None:
 def test_transposed_layers_are_linear_too(workspace: Path) -> None:
     publish_artifact(workspace / "data", "base", fill_gpt2)
     assert Published(workspace, **ALL, lora_target_modules=["c_attn"]).adapted() == {"c_attn", "c_proj", "c_fc"}
+
+
+def test_olora_and_transposed_layers(workspace: Path) -> None:
+    """What PEFT takes out of a square one is not what it puts into the adapter."""
+    publish_artifact(workspace / "data", "base", fill_gpt2)
+    with pytest.raises(RegrowError, match=r"olora, but transformer\.h\.0\.attn\.c_proj stores its weight transposed"):
+        train(workspace, LORA | {"lora_target_modules": ["attn.c_proj"], "peft_init_lora_weights": "olora"})
 
 
 @pytest.mark.shows("peft_autocast_adapter_dtype")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
@@ -53,17 +54,22 @@ def begin_plainly(options: TrainOptions) -> dict[str, Any]:
 
 
 def begin_before(model: Any, config: Any, options: TrainOptions, batches: Batches | None) -> None:
-    """CorDA and LoRA-GA look at the model on the data before the adapter is there."""
+    """CorDA and LoRA-GA look at the model on the data before the adapter is there.
+
+    Raises:
+        RegrowError: a weight of which the beginning cannot take its part.
+    """
     name = initialisation(options)
+    if shifts_base(options):
+        _resolve_targets(model, config)
+        _check_weights(model, config, name)
     if name == "corda":
         from peft.tuners.lora.corda import preprocess_corda
 
-        _resolve_targets(model, config)
         preprocess_corda(model, config, run_model=lambda: _run(model, _some(batches, name)))
     elif name == "lora_ga":
         from peft.tuners.lora.loraga import preprocess_loraga
 
-        _resolve_targets(model, config)
         preprocess_loraga(model, config, lambda: _learn(model, _some(batches, name)))
 
 
@@ -141,6 +147,25 @@ def _resolve_targets(model: Any, config: Any) -> None:
     if config.target_modules is None:
         config.target_modules = set(LoraModel.target_module_mapping.get(model.config.model_type) or ())
     _maybe_include_all_linear_layers(config, model)
+
+
+def _check_weights(model: Any, config: Any, name: str) -> None:
+    """PEFT makes a smaller adapter than it says where a weight has fewer directions, and OLoRA turns transposed weights the wrong way."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+    from peft.utils.other import get_pattern_key
+
+    share = 2 if name == "lora_ga" else 1  # one half of the directions for each factor
+    for key, module in model.named_modules():
+        if not isinstance(module, torch.nn.Linear | Conv1D) or not check_target_module_exists(config, key):
+            continue
+        if name == "olora" and isinstance(module, Conv1D):
+            raise RegrowError(f"peft_init_lora_weights: olora, but {key} stores its weight transposed.", "Write pissa or true.")
+        rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), key), config.r)
+        if share * rank > (most := min(module.weight.shape)):
+            raise RegrowError(
+                f"peft_init_lora_weights: {name} with rank {rank} takes {share * rank} directions of each weight, and {key} has {most}.",
+                f"Set lora_r: {most // share} or less, or a smaller lora_rank_pattern for that module; or write another initialisation.",
+            )
 
 
 def _some(batches: Batches | None, name: str, count: int = _CALIBRATION) -> list[Mapping[str, Tensor]]:
