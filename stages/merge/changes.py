@@ -135,7 +135,7 @@ class Adapter:
         transposed = "embedding_a" in parts or self.config.fan_in_fan_out
         a, b = (parts["embedding_a"], parts["embedding_b"]) if "embedding_a" in parts else (parts["a"], parts["b"])
         self._check_fit(name, weight, a, b, transposed)
-        return add_low_rank(weight, a, b, self.config.scale(_module(name)), parts.get("magnitude"), transposed=transposed)
+        return add_low_rank(weight, a, b, self.config.scale(self._matched(name)), parts.get("magnitude"), transposed=transposed)
 
     def _replace_rows(self, name: str, weight: Tensor, rows: Tensor) -> Tensor:
         indices = list(self.config.tokens(_module(name)))
@@ -153,6 +153,10 @@ class Adapter:
             raise RegrowError(f"{ADAPTER} changes {name} by factors of {shapes}, which do not fit {tuple(stack.shape)} at rank {rank}.")
         return add_to_stack(stack, parts["a"], parts["b"], self.config.scale(name), transposed=transposed)
 
+    def _matched(self, name: str) -> str:
+        """What patterns of ranks are matched with: a parameter that is adapted as such goes by its own name."""
+        return name if any(f".{name}".endswith(f".{target}") for target in self.config.target_parameters) else _module(name)
+
     def _check_fit(self, name: str, weight: Tensor, a: Tensor, b: Tensor, transposed: bool) -> None:
         if a.dim() != 2 or b.dim() != 2:
             raise RegrowError(f"{ADAPTER} changes {name} by factors of {tuple(a.shape)} and {tuple(b.shape)}, which are no matrices.")
@@ -162,7 +166,7 @@ class Adapter:
                 f"{ADAPTER} changes {name} as a matrix of {shape}, but the base has {tuple(weight.shape)} "
                 f"(fan_in_fan_out: {self.config.fan_in_fan_out} in {FILE})."
             )
-        rank = self.config.rank(_module(name))
+        rank = self.config.rank(self._matched(name))
         if a.shape[0] != rank or b.shape[1] != rank:
             raise RegrowError(f"{ADAPTER} has rank {a.shape[0]} for {name}, but {FILE} says {rank}.")
         if not weight.is_floating_point() or weight.element_size() < 2:

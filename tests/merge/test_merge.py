@@ -43,6 +43,10 @@ FLAVOURS: dict[str, tuple[Fill, dict[str, Any]]] = {
     "stacks": (gpt_oss(), {"target_modules": ["q_proj"], "target_parameters": STACKS} | {"rank_pattern": {"experts.down_proj": 3}}),
     "stacks rslora": (gpt_oss(), {"target_modules": [], "target_parameters": STACKS, "use_rslora": True}),
     "a matrix as a parameter": (llama(), {"target_modules": ["q_proj"], "target_parameters": ["mlp.up_proj.weight"]}),
+    "the rank of such a matrix": (
+        llama(),
+        {"target_modules": [], "target_parameters": ["mlp.up_proj.weight"], "rank_pattern": {"up_proj.weight": 3}},
+    ),
     "transposed": (gpt2(), {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}),
     "transposed dora bf16": (gpt2(BF16), {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True, "use_dora": True}),
 }

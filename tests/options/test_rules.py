@@ -845,6 +845,12 @@ CASES: list[Case] = [
         {"lora_target_modules": "all-linear"},
     ),
     (
+        "numbers_count_in_names",
+        {"peft_layers_to_transform": [1], "lora_target_parameters": ["a"]},
+        "peft_layers_to_transform",
+        {"peft_layers_to_transform": None},
+    ),
+    (
         "replicated_layers_are_ranges",
         {"peft_layer_replication": [[0, 2], [2, 2]]},
         "peft_layer_replication",

@@ -74,6 +74,10 @@ HOLDS: dict[str, tuple[dict[str, Any], Callable[[Published], bool]]] = {
         SOME | {"lora_target_parameters": ["mlp.up_proj.weight"]},
         lambda found: found.adapted() == {"q_proj", "up_proj"},
     ),
+    "the rank of a parameter": (
+        SOME | {"lora_target_parameters": ["mlp.up_proj.weight"], "lora_rank_pattern": {"up_proj.weight": 2}},
+        lambda found: len(found.factors("model.layers.0.mlp.up_proj")[0]) == 2,
+    ),
     "parameters alone": ({"lora_target_parameters": "mlp.up_proj.weight"}, lambda found: found.adapted() == {"up_proj"}),
     "peft_layers_to_transform": (SOME | {"peft_layers_to_transform": [1]}, lambda found: found.layers() == {1}),
     "every linear layer of one": (
@@ -122,8 +126,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "excluded": (ALL | {"lora_exclude_modules": ["nothing"]}, "lora_exclude_modules: .* no module 'nothing'"),
     "excluding pattern": (ALL | {"lora_exclude_modules": "nothing"}, "lora_exclude_modules: .* no module 'nothing'"),
     "saved": (SOME | {"lora_modules_to_save": ["norm", "nothing"]}, "lora_modules_to_save: .* no module 'nothing'"),
-    "rank": (SOME | {"lora_rank_pattern": {"v_proj": 2}}, "lora_rank_pattern: .* no module 'v_proj'"),
-    "alpha": (SOME | {"lora_alpha_pattern": {"v_proj": 2}}, "lora_alpha_pattern: .* no module 'v_proj'"),
+    "rank": (SOME | {"lora_rank_pattern": {"v_proj": 2}}, r"lora_rank_pattern: 'v_proj' matches nothing.*\n.*self_attn\.q_proj"),
+    "rank of a module with parameters": (
+        {"lora_target_parameters": "mlp.up_proj.weight", "lora_rank_pattern": {"up_proj": 2}},
+        r"lora_rank_pattern: 'up_proj' matches nothing.*\n.*up_proj\.weight",
+    ),
+    "alpha": (SOME | {"lora_alpha_pattern": {"v_proj": 2}}, "lora_alpha_pattern: 'v_proj' matches nothing"),
     "parameter": ({"lora_target_parameters": "nothing.weight"}, "lora_target_parameters: .* no parameter 'nothing.weight'"),
     "vector": ({"lora_target_parameters": "norm.weight"}, "lora_target_parameters: 'norm.weight' is no matrix"),
     "layer": (SOME | {"peft_layers_to_transform": [1, 2]}, r"peft_layers_to_transform: .* layers 2\..*\n.*are 0, 1|are 1;"),

@@ -107,6 +107,9 @@ def numbers_count_in_names(options: RecipeOptions) -> Iterator[Broken]:
     if options.peft_layers_to_transform and isinstance(named, str) and named != "all-linear":
         wrong = "lora_target_modules is one text, which says itself which layers"
         yield broken("peft_layers_to_transform lora_target_modules", wrong, "write lora_target_modules as a list of names")
+    if options.peft_layers_to_transform and options.lora_target_parameters:
+        works = "name the parameters of each layer in full, as layers.1.mlp.experts.down_proj, and remove peft_layers_to_transform"
+        yield broken("peft_layers_to_transform lora_target_parameters", "layers are counted for modules, not for parameters", works)
 
 
 def replicated_layers_are_ranges(options: RecipeOptions) -> Iterator[Broken]:

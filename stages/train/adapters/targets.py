@@ -106,7 +106,10 @@ def check_adapted(model: Any, options: TrainOptions) -> None:
             "Name other modules; lora_target_linear: true leaves it out.",
         )
     for key, patterns in (("lora_rank_pattern", options.lora_rank_pattern), ("lora_alpha_pattern", options.lora_alpha_pattern)):
-        _require(model, key, patterns or {}, adapted, lambda pattern, name: re.match(rf"(.*\.)?({pattern})$", name) is not None)
+        for pattern in patterns or {}:
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
+                parts = sorted({".".join(name.split(".")[-2:]) for name in adapted})
+                raise RegrowError(f"{key}: {pattern!r} matches nothing that is adapted.", f"Names of what is end in {', '.join(parts)}.")
     layers = {int(number) for name in adapted for number in re.findall(r"\.(\d+)\.", name)}
     if absent := sorted(set(options.peft_layers_to_transform or []) - layers):
         raise RegrowError(
@@ -116,11 +119,25 @@ def check_adapted(model: Any, options: TrainOptions) -> None:
 
 
 def adapted_names(model: Any) -> list[str]:
-    """Full names, in the base model, of the modules under a LoRA adapter."""
+    """Full names, in the base model, of the modules under a LoRA adapter, and of single parameters under one."""
+    return [_with_parameter(name, getattr(module, "parameter_name", None)) for name, module in _adapted(model)]
+
+
+def adapted_modules(model: Any) -> set[str]:
+    """Last parts of the names of modules under a LoRA adapter."""
+    return {name.rpartition(".")[2] for name, module in _adapted(model) if not hasattr(module, "parameter_name")}
+
+
+def _adapted(model: Any) -> list[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
-    found = (name for name, module in model.named_modules() if isinstance(module, LoraLayer))
-    return [name.removeprefix("base_model.model.") for name in found]
+    found = ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+    return [(name.removeprefix("base_model.model."), module) for name, module in found]
+
+
+def _with_parameter(module: str, parameter: str | None) -> str:
+    """PEFT puts one layer around another for each parameter of a module."""
+    return module if parameter is None else f"{module.replace('.base_layer', '')}.{parameter}"
 
 
 def linear_names(model: Any) -> list[str]:
