@@ -67,11 +67,17 @@ def plan_merge(base_folder: Path, trained: Path) -> Plan:
     adapter = Adapter(config, tensors, match_tensors(tensors.shapes, config, wrapped), transposed)
     tie = _tie(base_folder, base, adapter)
     layout = replicate(base.shapes, config.layer_replication)
-    renamed = [name for name in adapter.changes if name.endswith(tuple(config.target_parameters)) and name not in layout]
+    renamed = [name for name in adapter.changes if name not in layout and _is_in_parts(name, adapter)]
     if not renamed:
         _check_targets(layout, adapter, tie)
         _move_ends(layout, base, adapter, tie)
     return Plan(model_config, base, adapter, layout, tie, renamed[0] if renamed else None)
+
+
+def _is_in_parts(name: str, adapter: Adapter) -> bool:
+    """Of a tensor that the base's files lack: whether it is one of a stack of experts, adapted or trained whole."""
+    whole = adapter.changes[name].keys() == {"replacement"} and len(adapter.shape(name, ())) == 3
+    return whole or name.endswith(tuple(adapter.config.target_parameters))
 
 
 def _tie(folder: Path, base: Checkpoint, adapter: Adapter) -> Tie | None:

@@ -105,10 +105,11 @@ def test_a_bf16_stack_is_rounded_once(tmp_path: Path) -> None:
     assert all(tensor.equal(expected[name]) for name, tensor in merged.items())
 
 
+@pytest.mark.parametrize("stacks", [{"target_parameters": STACKS}, {"modules_to_save": ["experts"]}], ids=["adapted", "trained whole"])
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
-def test_stacks_that_are_stored_in_parts_are_merged_by_peft(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_stacks_that_are_stored_in_parts_are_merged_by_peft(tmp_path: Path, dtype: torch.dtype, stacks: dict[str, Any]) -> None:
     publish_base(tmp_path, mixtral(dtype))
-    publish_adapter(tmp_path, target_modules=["q_proj"], target_parameters=STACKS)
+    publish_adapter(tmp_path, target_modules=["q_proj"], **stacks)
     artifact, metrics = merge(tmp_path)
     before, merged = stored_tensors(tmp_path / "data" / "base"), stored_tensors(artifact.path)
     expected = rounded_once(tmp_path, dtype)
