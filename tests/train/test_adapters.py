@@ -139,6 +139,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "repeated layer": (SOME | {"peft_layer_replication": [[0, 3]]}, r"peft_layer_replication: .*beyond the last.*\n.*0 to 1"),
     "token": (SOME | {"peft_trainable_token_indices": [259]}, r"no token 259.*\n.*0 to 258"),
     "tokens": (SOME | {"peft_trainable_token_indices": {"nothing": [1]}}, "peft_trainable_token_indices: .* no module 'nothing'"),
+    "rows of what has none": (
+        SOME | {"peft_trainable_token_indices": {"up_proj": [1]}},
+        r"'up_proj' is model\.layers\.0\.mlp\.up_proj, which has no row for each token.*\n.*model\.embed_tokens",
+    ),
+    "rows and all of an end": (
+        SOME | {"peft_trainable_token_indices": [40], "lora_modules_to_save": ["embed_tokens"]},
+        r"peft_trainable_token_indices: lora_modules_to_save has model\.embed_tokens trained too",
+    ),
+    "rows of an end and LoRA of the other": (
+        {"lora_target_modules": ["lm_head"], "peft_trainable_token_indices": [40]},
+        "peft_trainable_token_indices: lora_target_modules has lm_head trained too, and both ends share one weight",
+    ),
+    "DoRA of tied ends": (
+        {"lora_target_modules": ["embed_tokens", "lm_head"], "peft_ensure_weight_tying": True, "peft_use_dora": True},
+        r"peft_use_dora: true, but peft_ensure_weight_tying adapts model\.embed_tokens and lm_head as one",
+    ),
+    "a module and its parameter": (
+        SOME | {"lora_target_parameters": ["q_proj.weight"]},
+        r"cannot be added.*\n.*\(down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj\)",
+    ),
     "transposed": (SOME | {"lora_fan_in_fan_out": True}, r"lora_fan_in_fan_out: true.* weights as \[out, in\]"),
     "odd rank": (SOME | {"lora_r": 3, "peft_init_lora_weights": "orthogonal"}, "even"),
     "a tied end": ({"lora_target_modules": ["lm_head"], "peft_init_lora_weights": "pissa"}, "one weight for the embedding"),
@@ -201,6 +221,8 @@ def test_transposed_layers(workspace: Path) -> None:
     assert Published(workspace, **options).config["fan_in_fan_out"] is True
     with pytest.raises(RegrowError, match=r"lora_fan_in_fan_out: false.* weights as \[in, out\]"):
         train(workspace, LORA | options | {"lora_fan_in_fan_out": False})
+    with pytest.raises(RegrowError, match=r"c_attn stores its weight as \[in, out\] and lm_head as \[out, in\].*\n.*lora_modules_to_save"):
+        train(workspace, LORA | {"lora_target_modules": ["c_attn", "lm_head"]})
 
 
 def test_transposed_layers_are_linear_too(workspace: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
@@ -20,7 +21,15 @@ from stages.train.adapters.beginning import (
     remember_start,
     shifts_base,
 )
-from stages.train.adapters.targets import adapted_names, check_adapted, check_names, linear_names, target_modules, target_parameters
+from stages.train.adapters.targets import (
+    adapted_modules,
+    check_adapted,
+    check_ends,
+    check_names,
+    linear_names,
+    target_modules,
+    target_parameters,
+)
 
 
 def add_adapter(model: Any, options: TrainOptions, batches: Batches | None = None) -> Any:
@@ -38,6 +47,7 @@ def add_adapter(model: Any, options: TrainOptions, batches: Batches | None = Non
     check_names(model, options)
     _check_replication(model, options)
     config = _lora_config(model, options)
+    check_ends(model, config, options)
     begin_before(model, config, options, batches)
     adapted = _attach(model, config, options)
     _check_stored(adapted, options)
@@ -83,16 +93,17 @@ def _lora_config(model: Any, options: TrainOptions) -> Any:
             **begin_plainly(options),
         )
     except (ValueError, TypeError) as error:
-        raise _unfit(model, options, error) from error
+        raise _unfit(model, options, error, linear_names(model)) from error
 
 
 def _attach(model: Any, config: Any, options: TrainOptions) -> Any:
     from peft import get_peft_model
 
+    linear = linear_names(model)  # an adapter that fails half-way leaves other names behind
     try:
         return get_peft_model(model, config, autocast_adapter_dtype=options.peft_autocast_adapter_dtype)
     except (ValueError, TypeError, AttributeError, IndexError, re.error) as error:
-        raise _unfit(model, options, error) from error
+        raise _unfit(model, options, error, linear) from error
     except (RuntimeError, MemoryError) as error:  # torch's allocators raise them
         reason = (str(error).strip() or "out of memory").splitlines()[0]
         raise RegrowError(
@@ -101,12 +112,12 @@ def _attach(model: Any, config: Any, options: TrainOptions) -> Any:
         ) from error
 
 
-def _unfit(model: Any, options: TrainOptions, error: Exception) -> RegrowError:
+def _unfit(model: Any, options: TrainOptions, error: Exception, linear: list[str]) -> RegrowError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RegrowError(
         f"The adapter cannot be added to this {type(model).__name__}: {reason} "
         f"(lora_target_modules: {options.lora_target_modules!r}, lora_target_linear: {options.lora_target_linear})",
-        f"Name some of its linear modules ({', '.join(linear_names(model))}) or set lora_target_linear: true.",
+        f"Name some of its linear modules ({', '.join(linear)}) or set lora_target_linear: true.",
     )
 
 
@@ -120,7 +131,13 @@ def _check_replication(model: Any, options: TrainOptions) -> None:
 
 
 def _check_stored(model: Any, options: TrainOptions) -> None:
-    """PEFT corrects this setting by what it finds, and only warns."""
+    """PEFT corrects this setting by what it finds, and only warns; what it finds last decides for all layers."""
+    kinds = {isinstance(layer.get_base_layer(), Conv1D): name.removeprefix("base_model.model.") for name, layer in lora_layers(model)}
+    if len(kinds) == 2:
+        raise RegrowError(
+            f"{kinds[True]} stores its weight as [in, out] and {kinds[False]} as [out, in], which one adapter's configuration cannot say.",
+            f"Leave {kinds[False]} out of lora_target_modules; lora_modules_to_save can train it whole.",
+        )
     found = bool(model.peft_config["default"].fan_in_fan_out)
     if options.lora_fan_in_fan_out is not None and options.lora_fan_in_fan_out != found:
         raise RegrowError(
@@ -175,7 +192,7 @@ def _continued(model: Any, options: TrainOptions, folder: Path) -> Any:
             f"lora_model_dir: the adapter in {folder} and its configuration disagree about {odd[0]} ({len(odd)} such tensors).",
             "Name an adapter that was made for this model.",
         )
-    adapts = {name.rpartition(".")[2] for name in adapted_names(adapted)}  # configurations of small models name each in full
+    adapts = adapted_modules(adapted)  # configurations of small models name each in full
     if (options.lora_target_linear or options.lora_target_modules == "all-linear") and adapts != linear:
         raise RegrowError(
             f"lora_target_linear: the adapter in {folder} adapts {', '.join(sorted(adapts))}, and the linear modules of base_model are "

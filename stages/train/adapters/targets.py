@@ -91,6 +91,48 @@ def check_names(model: Any, options: TrainOptions) -> None:
         raise RegrowError(f"peft_trainable_token_indices: the model has no token {absent[0]}.", f"It has tokens 0 to {rows - 1}.")
 
 
+def check_ends(model: Any, config: Any, options: TrainOptions) -> None:
+    """That embedding and output head are each trained in one way, and in one that PEFT can: it crashes, or merges wrongly, otherwise.
+
+    Args:
+        config: PEFT's, which says what LoRA adapts.
+
+    Raises:
+        RegrowError: one is to be trained in two ways.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = {name: module for name, module in model.named_modules() if module in ends}
+    tied = bool(model.config.tie_word_embeddings)
+    adapted = [name for name in names if config.target_modules and check_target_module_exists(config, name)]
+    if options.peft_use_dora and options.peft_ensure_weight_tying and tied and adapted:
+        wrong = f"peft_use_dora: true, but peft_ensure_weight_tying adapts {' and '.join(names)} as one, which PEFT's DoRA cannot."
+        raise RegrowError(wrong, "Remove one of the two options, or name the ends in lora_modules_to_save.")
+    tokens = options.peft_trainable_token_indices
+    if not tokens:
+        return
+    asked = tokens if isinstance(tokens, dict) else [name for name, module in names.items() if module is ends[0]]
+    for name in asked:
+        _check_is_end(name, names, [full for full in _module_names(model) if _ends_with(name, full)])
+    rows = [full for full in names if tied or any(_ends_with(name, full) for name in asked)]
+    saved = [full for full in rows if any(_ends_with(name, full) for name in options.lora_modules_to_save or [])]
+    for option, others in (("lora_modules_to_save", saved), ("lora_target_modules", [name for name in rows if name in adapted])):
+        if others:
+            raise RegrowError(
+                f"peft_trainable_token_indices: {option} has {others[0]} trained too{', and both ends share one weight' if tied else ''}.",
+                "Remove one of the two: rows of it are trained, or all of it.",
+            )
+
+
+def _check_is_end(asked: str, names: Iterable[str], found: Iterable[str]) -> None:
+    if other := next((full for full in found if full not in names), None):
+        raise RegrowError(
+            f"peft_trainable_token_indices: {asked!r} is {other}, which has no row for each token.",
+            f"Those that have are {', '.join(names)}.",
+        )
+
+
 def check_adapted(model: Any, options: TrainOptions) -> None:
     """What only a finished adapter can tell: that every pattern and every layer number chose something.
 
