@@ -28,6 +28,7 @@ from stages.train.loop.running import Course, run
 from stages.train.loop.schedule import Schedule, plan_schedule
 from stages.train.model.precision import Precision, choose_precision
 from stages.train.online.counts import SeenAnswers
+from stages.train.optimizers.build import check_optimizer
 from stages.train.output.card import CARD, model_card
 from stages.train.output.folder import copy_tokenizer, kind_of, write_model
 from stages.train.trackers.report import Report, reporting
@@ -45,6 +46,7 @@ def train(job: Job[TrainOptions]) -> Metrics:
     progress = job.progress if launch.leads else Silence()
     corpus = open_corpus(job.inputs)
     precision = choose_precision(job.options, progress.say)
+    check_optimizer(job.options)
     start, found = _start(job, launch, precision)
     settled = replace(job, options=settle_batches(job.options, launch.world_size, found))
     strictness = torch.get_deterministic_debug_mode()

@@ -75,6 +75,22 @@ def test_updates_in_the_backward_pass_are_for_one_process(monkeypatch: pytest.Mo
         stepped(asked("galore_adamw_layerwise"))
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (asked("lion_pytorch"), "optimizer: lion_pytorch needs the package lion-pytorch, which is not installed"),
+        ({"optimizer": "sgd", "optim_args": "momentun=0.9"}, "optim_args: sgd has no argument 'momentun'"),
+    ],
+)
+def test_what_is_missing_is_told_before_the_model_is_loaded(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("stages.train.session.build_trainer", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(RegrowError, match=says):
+        train(workspace, FULL | options)
+
+
 def test_a_package_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.train.optimizers.build.version", lambda _: "0.0.1")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)

@@ -43,9 +43,7 @@ def build_optimizer(model: Any, options: TrainOptions, warmup_steps: int) -> Opt
     name = options.optimizer
     known = OPTIMIZERS[name]
     _check_alone(name, known)
-    kind = optimizer_class(name)
-    given = given_arguments(options)
-    check_arguments(name, kind, given, known)
+    kind, given = check_optimizer(options)
     try:
         if known.matrices:
             return Joined([_precise(part) for part in _parts(model, options, kind, given)])
@@ -59,6 +57,17 @@ def build_optimizer(model: Any, options: TrainOptions, warmup_steps: int) -> Opt
     if known.fixed.get("optim_bits") == 8:
         _keep_embeddings_whole(model)
     return Layerwise(optimizer) if known.updates == "during the backward pass" else optimizer
+
+
+def check_optimizer(options: TrainOptions) -> tuple[Any, dict[str, Any]]:
+    """The class of the optimizer and its further arguments: what can be known before a model is loaded, which may take minutes.
+
+    Raises:
+        RegrowError: a package or a GPU that it needs is not there, or ``optim_args`` are not its.
+    """
+    kind, given = optimizer_class(options.optimizer), given_arguments(options)
+    check_arguments(options.optimizer, kind, given, OPTIMIZERS[options.optimizer])
+    return kind, given
 
 
 def _precise(optimizer: Optimizer) -> Optimizer:
