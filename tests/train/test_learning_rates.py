@@ -125,6 +125,16 @@ def test_one_cycle(options: dict[str, Any], start: float) -> None:
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "steps", "rates"), [(1, 3, [1, 0.5, 0]), (1, 1, [0]), (3, 3, [0.04, 0.52, 1]), (2, 3, [0.04, 1, 0]), (0, 3, [0.75, 0.25, 0])]
+)
+def test_one_cycle_takes_any_warmup(warmup: int, steps: int, rates: list[float]) -> None:
+    """The first of one step is the peak; after one as long as the run nothing is left to fall."""
+    assert [first for first, _ in course(warmup, steps, lr_scheduler="one_cycle")] == pytest.approx(rates, abs=1e-5)
+    with pytest.raises(RegrowError, match=f"one_cycle rises for the {steps + 1} steps of the warm-up, and the run has {steps}"):
+        course(steps + 1, steps, lr_scheduler="one_cycle")
+
+
 def test_one_cycle_takes_torchs_arguments() -> None:
     assert factors(lr_scheduler="one_cycle", lr_scheduler_kwargs={"pct_start": 0.5, "anneal_strategy": "linear"})[19] == pytest.approx(1)
     with pytest.raises(RegrowError, match="one_cycle does not take its arguments: anneal_strategy"):

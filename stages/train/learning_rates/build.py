@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -88,12 +89,21 @@ def _one_cycle(
 
     class OneCycle(OneCycleLR):
         def get_lr(self) -> list[float | torch.Tensor]:
+            if self.last_epoch >= steps:  # after the last step, where the part that falls may have no length to divide by
+                return [group["lr"] for group in optimizer.param_groups]
             rates = super().get_lr()
             return rates if restarts is None else [rate * restarts(self.last_epoch) for rate in rates]
 
+    if warmup > steps:
+        raise RegrowError(
+            f"lr_scheduler: one_cycle rises for the {warmup} steps of the warm-up, and the run has {steps}.",
+            f"Set warmup_steps: {steps // 3}, or train longer.",
+        )
     groups = optimizer.param_groups
     cycles = all("betas" in group for group in groups) or all(group.get("momentum") for group in groups)
     settings = {"pct_start": warmup / steps, "cycle_momentum": cycles} | kwargs
     if options.lr_div_factor is not None:
         settings["div_factor"] = options.lr_div_factor
+    if math.isclose(settings["pct_start"] * steps, 1):
+        settings["pct_start"] *= 1 - 1e-6  # torch divides by the length of the rising part less one step; a little less begins at the peak
     return OneCycle(optimizer, max_lr=[group["lr"] for group in groups], total_steps=steps, **settings)
