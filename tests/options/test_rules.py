@@ -542,6 +542,31 @@ CASES: list[Case] = [
         "lr_scheduler",
         {"lr_scheduler_kwargs": {"min_lr": 1e-6}},
     ),
+    (
+        "schedules_take_their_arguments",
+        {"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}},
+        "lr_scheduler_kwargs.min_lr",
+        {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}},
+    ),
+    *(
+        (
+            "schedules_take_such_values",
+            {"lr_scheduler": schedule, "lr_scheduler_kwargs": {argument: wrong}},
+            f"lr_scheduler_kwargs.{argument}",
+            {"lr_scheduler_kwargs": {argument: right}},
+        )
+        for schedule, argument, wrong, right in (
+            ("polynomial", "power", "two", 2),
+            ("polynomial", "lr_end", 1, 0),
+            ("cosine", "num_cycles", True, 0.5),
+            ("inverse_sqrt", "timescale", -5, 5),
+            ("warmup_stable_decay", "num_decay_steps", 0.1, 10),
+            ("cosine_with_min_lr", "min_lr_rate", 1.5, 1),
+            ("one_cycle", "anneal_strategy", "cosine", "cos"),
+            ("one_cycle", "final_div_factor", 0, 1e4),
+            ("one_cycle", "three_phase", 3, True),
+        )
+    ),
     ("measuring_schedules_evaluate", {"lr_scheduler": "reduce_lr_on_plateau"}, "lr_scheduler", {"evals_per_epoch": 2}),
     (
         "measuring_schedules_evaluate",

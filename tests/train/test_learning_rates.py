@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from transformers import optimization
 
 from pipeline.errors import Interrupted, RegrowError
-from pipeline.options.rules.schedule import ARGUMENTS
+from pipeline.options.rules.schedule_arguments import ARGUMENTS, VALUES
 from pipeline.options.schedule import SchedulerName
 from pipeline.options.views import TrainOptions
 from stages.train.learning_rates.build import build_scheduler
@@ -166,6 +166,7 @@ def test_schedules_have_the_arguments_that_the_check_knows() -> None:
     told = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", "total_steps", "epochs", "steps_per_epoch", "verbose"}
     functions = {name.value: function for name, function in optimization.TYPE_TO_SCHEDULER_FUNCTION.items()}
     special = {"reduce_lr_on_plateau": ReduceLROnPlateau, "greedy": optimization.GreedyLR, "one_cycle": OneCycleLR}
+    assert VALUES.keys() == {argument for known in ARGUMENTS.values() for argument in known}
     for name, known in ARGUMENTS.items():
         function: Any = special.get(name) or functions.get(name)
         taken = set(inspect.signature(function).parameters) if function else set()

@@ -5,39 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.options.rules.broken import Broken, broken
+from pipeline.options.rules.schedule_arguments import schedules_take_such_values, schedules_take_their_arguments
 from pipeline.options.schedule import MEASURING
 from pipeline.options.views import RecipeOptions
 
-ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "linear": (),
-    "cosine": ("num_cycles",),
-    "constant": (),
-    "constant_with_warmup": (),
-    "polynomial": ("lr_end", "power"),
-    "inverse_sqrt": ("timescale",),
-    "cosine_with_restarts": ("num_cycles",),
-    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
-    "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
-    "warmup_stable_decay": (*("num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles"),),
-    "reduce_lr_on_plateau": ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps"),
-    "greedy": (
-        *("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "warmup", "min_lr", "max_lr", "eps"),
-        *("smooth", "window_size", "reset_start"),
-    ),
-    "one_cycle": (
-        *("pct_start", "anneal_strategy", "cycle_momentum", "base_momentum", "max_momentum", "div_factor", "final_div_factor"),
-        "three_phase",
-    ),
-    "rex": (),
-}
-"""What `lr_scheduler_kwargs` may hold."""
-
-# Of these at least one is needed: schedule, arguments, an example.
-_NEEDED = (
-    ("warmup_stable_decay", ("num_decay_steps",), "num_decay_steps: 100"),
-    ("cosine_with_min_lr", ("min_lr", "min_lr_rate"), "min_lr_rate: 0.1"),
-    ("cosine_warmup_with_min_lr", ("min_lr", "min_lr_rate"), "min_lr_rate: 0.1"),
-)
 _OWN_WARMUP = ("schedule_free_adamw", "schedule_free_sgd")
 _GREEDY_FLOOR = 1e-3
 
@@ -63,19 +34,6 @@ def floors_belong_to_cosine(options: RecipeOptions) -> Iterator[Broken]:
             yield broken(f"lr_scheduler_kwargs {key}", f"{key} is set too, which goes down half a cosine", "remove one of them")
     if options.cosine_constant_lr_ratio and options.cosine_min_lr_ratio is None:
         yield broken("cosine_constant_lr_ratio cosine_min_lr_ratio", "cosine_min_lr_ratio is not set", "add it, for example 0.1")
-
-
-def schedules_take_their_arguments(options: RecipeOptions) -> Iterator[Broken]:
-    """Each schedule has arguments of its own."""
-    given, name = options.lr_scheduler_kwargs or {}, options.lr_scheduler
-    for argument in given:
-        if argument not in ARGUMENTS[name]:
-            works = f"it has {', '.join(ARGUMENTS[name])}" if ARGUMENTS[name] else "remove it"
-            yield broken(f"lr_scheduler_kwargs.{argument} lr_scheduler_kwargs", f"lr_scheduler: {name} has no such argument", works)
-    for schedule, needed, example in _NEEDED:
-        if name == schedule and not given.keys() & set(needed):
-            wrong = f"lr_scheduler: {name} needs {' or '.join(needed)}"
-            yield broken("lr_scheduler lr_scheduler_kwargs", wrong, f"add `lr_scheduler_kwargs: {{{example}}}`")
 
 
 def measuring_schedules_evaluate(options: RecipeOptions) -> Iterator[Broken]:
@@ -125,6 +83,7 @@ SCHEDULE = (
     constant_has_no_warmup,
     floors_belong_to_cosine,
     schedules_take_their_arguments,
+    schedules_take_such_values,
     measuring_schedules_evaluate,
     greedy_stays_low,
     divisors_belong_to_one_cycle,
