@@ -19,7 +19,7 @@ from pipeline.options.optimizer import OptimizerName
 from stages.train.optimizers.build import build_optimizer
 from stages.train.optimizers.groups import projected
 from stages.train.optimizers.layerwise import Layerwise
-from stages.train.optimizers.settings import adam_settings
+from stages.train.optimizers.settings import adam_settings, check_arguments
 from tests.train.stepping import Weights, asked, differ, step, stepped, tiny_model, view
 from tests.train.workspace import FULL, SignalAt, finished, read_log, train
 
@@ -152,12 +152,32 @@ def test_further_arguments(name: str, given: Any, key: str, value: Any) -> None:
         ("adamw_torch", {"betas": [0.9, 0.99]}, "betas has options of its own", "adam_beta1 or adam_beta2"),
         ("dion", {"momentum": 0.9}, "momentum has an option of its own", "dion_momentum"),
         ("sgd", "momentum", "'momentum' is no name=value", "rank=64"),
+        ("adafactor", "clip_threshold=high", "clip_threshold is 'high'", "a number, such as 1.0"),
+        ("adafactor", {"eps": 1e-8}, "eps is 1e-08", "a list of 2 numbers"),
+        ("adamw_torch", "amsgrad=yes", "amsgrad is 'yes'", "true or false"),
+        ("adamw_torch_fused", "foreach=true", "adamw_torch_fused does not take its arguments: .*foreach", "optim_args"),
         ("sgd", {"nesterov": True}, "sgd does not take its arguments: Nesterov momentum requires a momentum", "optim_args"),
     ],
 )
 def test_wrong_arguments_are_refused(name: str, given: Any, says: str, works: str) -> None:
     with pytest.raises(RegrowError, match=says) as caught:
         stepped(asked(name) | {"optim_args": given})
+    assert works in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("given", "works"),
+    [
+        ({"proj_type": "fill"}, "std or reverse_std"),
+        ({"update_proj_gap": 0}, "a whole number of at least 1"),
+        ({"rank": "low"}, "a number, such as 128"),
+        ({"proj": "randn"}, "random or svd"),
+    ],
+)
+def test_wrong_projections_are_refused(given: dict[str, Any], works: str) -> None:
+    """Their package would find out at the first step."""
+    with pytest.raises(RegrowError, match=f"optim_args: {next(iter(given))} is ") as caught:
+        check_arguments("apollo_adamw", torch.optim.AdamW, given, OPTIMIZERS["apollo_adamw"])
     assert works in str(caught.value.remedy)
 
 

@@ -51,7 +51,9 @@ def build_optimizer(model: Any, options: TrainOptions, warmup_steps: int) -> Opt
         if known.own_loop:
             return cast(Optimizer, kind(model, weight_decay=options.weight_decay, **arguments))
         optimizer = _precise(_kept(kind, known)(_groups(model, options, known, arguments), **arguments))
-    except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         said = str(error) or type(error).__name__
         raise RegrowError(f"optimizer: {name} does not take its arguments: {said}", "Check optim_args.") from error
     if known.fixed.get("optim_bits") == 8:

@@ -13,6 +13,11 @@ from pipeline.options.views import TrainOptions
 _OPTIONS = {"lr": "learning_rate", "weight_decay": "weight_decay", "params": "lr_groups", "model": "base_model"}
 """What is set by an option of its own."""
 _DION = {"momentum": "dion_momentum", "rank_fraction": "dion_rank_fraction", "rank_multiple_of": "dion_rank_multiple_of"}
+_PROJECTION_WORDS = {
+    "proj": ("random", "svd"),
+    "proj_type": ("std", "reverse_std", "left", "right", "full"),
+    "scale_type": ("channel", "tensor"),
+}
 
 
 def adam_settings(options: TrainOptions, betas: tuple[float, ...], epsilons: tuple[float, ...]) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def _read(value: Any) -> Any:
 
 
 def check_arguments(name: str, takes: Any, given: Mapping[str, Any], known: Known) -> None:
-    """Refuse arguments that the optimizer ``takes`` (a class) has not, or that have an option of their own.
+    """Refuse arguments that the optimizer ``takes`` (a class) has not, that have an option of their own, or of another kind.
 
     Raises:
         RegrowError: such an argument, with those there are.
@@ -83,3 +88,35 @@ def check_arguments(name: str, takes: Any, given: Mapping[str, Any], known: Know
         if argument not in possible and argument not in known.projection:
             free = [*(item for item in possible if not own.get(item)), *known.projection]
             raise RegrowError(f"optim_args: {name} has no argument {argument!r}.", f"It has {', '.join(free) or 'none'}.")
+    defaults = {key: parameter.default for key, parameter in inspect.signature(takes).parameters.items()} | dict(known.projection)
+    for argument, value in given.items():
+        if value is not None:  # which some take for "without it"
+            _check_value(argument, value, defaults[argument])
+    _check_projection({argument: value for argument, value in given.items() if argument in known.projection})
+
+
+def _check_value(argument: str, value: Any, default: Any) -> None:
+    """Classes look at few of their arguments before the step that needs them. A default tells what kind they want."""
+    if isinstance(default, bool):
+        fits, words = value in (True, False), "true or false"
+    elif isinstance(default, (int, float)):
+        fits, words = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+    elif isinstance(default, tuple):
+        fits, words = isinstance(value, tuple) and len(value) == len(default), f"a list of {len(default)} numbers"
+    else:
+        return
+    if not fits:
+        raise RegrowError(f"optim_args: {argument} is {value!r}.", f"Write {words}, such as {_shown(default)}.")
+
+
+def _shown(value: Any) -> str:
+    return str(list(value) if isinstance(value, tuple) else value).lower()
+
+
+def _check_projection(given: Mapping[str, Any]) -> None:
+    for argument, value in given.items():
+        words = _PROJECTION_WORDS.get(argument)
+        if words is not None and value not in words:
+            raise RegrowError(f"optim_args: {argument} is {value!r}.", f"Write {' or '.join(words)}.")
+        if argument in ("rank", "update_proj_gap") and (not isinstance(value, int) or value < 1):
+            raise RegrowError(f"optim_args: {argument} is {value!r}.", "Write a whole number of at least 1.")
