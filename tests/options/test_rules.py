@@ -588,6 +588,12 @@ CASES: list[Case] = [
         {"lr_scheduler_kwargs": None},
     ),
     ("loraplus_trains_lora", {"loraplus_lr_ratio": 16}, "loraplus_lr_ratio", {"adapter": "lora"}),
+    (
+        "projected_layers_are_patterns",
+        {"optimizer": "galore_adamw", "optim_target_modules": ["mlp", "*.attn"]},
+        "optim_target_modules.1",
+        {"optim_target_modules": ["mlp", r".*\.attn"]},
+    ),
     ("projections_have_targets", {"optimizer": "galore_adamw"}, "optimizer", {"optim_target_modules": "all_linear"}),
     (
         "projections_have_targets",

@@ -94,6 +94,20 @@ def test_groups_by_name() -> None:
         given(tiny_model(), view(lr_groups=[{"name": "convolutions", "modules": ["conv"], "lr": 0.1}]))
 
 
+@pytest.mark.parametrize(
+    ("modules", "options", "says"),
+    [
+        (["k_porj"], {}, "no trained parameter's name holds 'k_porj'"),
+        (["mlp.up_proj"], {}, "nothing is left for group 'last'"),
+        (["embed_tokens"], {"embedding_lr": 0.2}, "nothing is left for group 'last'"),
+    ],
+)
+def test_groups_without_members_are_refused(modules: list[str], options: dict[str, Any], says: str) -> None:
+    groups = [{"name": "first", "modules": ["mlp"], "lr": 0.1}, {"name": "last", "modules": modules, "lr": 0.3}]
+    with pytest.raises(RegrowError, match=f"lr_groups: {says}"):
+        given(tiny_model(), view(lr_groups=groups, **options))
+
+
 @pytest.mark.shows("loraplus_lr_ratio", "loraplus_lr_embedding")
 @pytest.mark.parametrize("config", [{}, {"use_dora": True}, {"modules_to_save": ["norm"]}])
 def test_loraplus_is_pefts(config: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pipeline.optimizers import OPTIMIZERS
@@ -39,6 +40,17 @@ def projections_have_targets(options: RecipeOptions) -> Iterator[Broken]:
         yield broken(
             "optimizer adapter", f"{options.optimizer} is for whole matrices, and an adapter's are small", "write adamw_torch_fused"
         )
+
+
+def projected_layers_are_patterns(options: RecipeOptions) -> Iterator[Broken]:
+    """A name that no layer holds is tried as a regular expression."""
+    targets = options.optim_target_modules if isinstance(options.optim_target_modules, list) else []
+    for number, target in enumerate(targets):
+        try:
+            re.compile(target)
+        except re.error as error:
+            wrong = f"not a regular expression ({error})"
+            yield broken(f"optim_target_modules.{number}", wrong, "correct it, or write a part of a name, such as mlp")
 
 
 def used_gradients_are_gone(options: RecipeOptions) -> Iterator[Broken]:
@@ -87,6 +99,7 @@ OPTIMIZER = (
     one_rate_per_parameter,
     loraplus_trains_lora,
     projections_have_targets,
+    projected_layers_are_patterns,
     used_gradients_are_gone,
     some_optimizers_have_one_rate,
     matrices_are_whole,

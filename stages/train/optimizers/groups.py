@@ -11,6 +11,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 from transformers.trainer_utils import check_target_module_exists
 
 from pipeline.errors import RegrowError
+from pipeline.options.optimizer import ParameterGroup
 from pipeline.options.views import TrainOptions
 
 _UNDECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -53,22 +54,25 @@ def projected(model: Any, targets: list[str] | str) -> set[str]:
     """Names of the weights of linear layers that ``optim_target_modules`` names.
 
     Raises:
-        RegrowError: there are none.
+        RegrowError: one of the targets names none.
     """
-    everything = targets == "all_linear"
-    found = {
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (everything or check_target_module_exists(targets, name))
-    }
-    names = found & trained(model).keys()
-    if not names:
-        linear = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+    weights = trained(model)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and f"{name}.weight" in weights]
+    found = {target: {name for name in linear if _is_targeted(name, target)} for target in _each(targets)}
+    if lost := [target for target, names in found.items() if not names]:
         raise RegrowError(
-            f"optim_target_modules: {targets} matches no linear layer that is trained.",
-            f"Write all_linear, or parts of names such as {', '.join(linear)}.",
+            f"optim_target_modules: {lost[0]!r} matches no linear layer that is trained.",
+            f"Write all_linear, or parts of names such as {', '.join(sorted({name.rpartition('.')[2] for name in linear})) or 'none'}.",
         )
-    return names
+    return {f"{name}.weight" for names in found.values() for name in names}
+
+
+def _each(targets: list[str] | str) -> list[str]:
+    return [targets] if isinstance(targets, str) else targets
+
+
+def _is_targeted(name: str, target: str) -> bool:
+    return target == "all_linear" or check_target_module_exists([target], name) is True
 
 
 def _embeddings(model: Any) -> set[int]:
@@ -79,7 +83,9 @@ def _embeddings(model: Any) -> set[int]:
 
 
 def _rates(model: Any, options: TrainOptions) -> Rate:
-    rules = [*_embedding_rules(model, options), *_named_rules(model, options), *_loraplus_rules(options)]
+    first = list(_embedding_rules(model, options))
+    taken = {name for name, parameter in trained(model).items() if any(rule(name, parameter) is not None for rule in first)}
+    rules = [*first, *_named_rules(model, options, taken), *_loraplus_rules(options)]
 
     def rate(name: str, parameter: nn.Parameter) -> tuple[float, bool]:
         found = (answer for rule in rules if (answer := rule(name, parameter)) is not None)
@@ -106,20 +112,32 @@ def _embedding_rules(model: Any, options: TrainOptions) -> Iterable[_Rule]:
     yield lambda _, parameter: (peak, False) if id(parameter) in outer else None
 
 
-def _named_rules(model: Any, options: TrainOptions) -> Iterable[_Rule]:
+def _named_rules(model: Any, options: TrainOptions, taken: Collection[str]) -> Iterable[_Rule]:
+    """``taken``: names of the parameters that the rate of embeddings has."""
     groups = options.lr_groups or []
     names = list(trained(model))
+    left = [name for name in names if name not in taken]
     for group in groups:
-        if not any(_holds(name, group.modules) for name in names):
-            raise RegrowError(
-                f"lr_groups: no trained parameter's name holds {' or '.join(map(repr, group.modules))} (group {group.name!r}).",
-                f"Names are such as {', '.join(names[:3])}.",
-            )
+        _check_group(group, names, left)
+        left = [name for name in left if not _holds(name, group.modules)]
 
     def rule(name: str, _: torch.Tensor) -> tuple[float, bool] | None:
         return next(((group.lr, True) for group in groups if _holds(name, group.modules)), None)
 
     yield rule
+
+
+def _check_group(group: ParameterGroup, names: list[str], left: list[str]) -> None:
+    if not any(_holds(name, group.modules) for name in names):
+        raise RegrowError(
+            f"lr_groups: no trained parameter's name holds {' or '.join(map(repr, group.modules))} (group {group.name!r}).",
+            f"Names are such as {', '.join(names[:3])}.",
+        )
+    if not any(_holds(name, group.modules) for name in left):
+        raise RegrowError(
+            f"lr_groups: nothing is left for group {group.name!r}: groups before it, or embedding_lr, have all that it names.",
+            f"The first with a match takes a parameter: name less before {group.name!r}, or remove it.",
+        )
 
 
 def _holds(name: str, parts: Collection[str]) -> bool:
