@@ -94,6 +94,20 @@ def test_groups_by_name() -> None:
         given(tiny_model(), view(lr_groups=[{"name": "convolutions", "modules": ["conv"], "lr": 0.1}]))
 
 
+def test_a_group_of_dion_keeps_its_rate() -> None:
+    """Also where it is that of the parameters which Dion does not train."""
+    groups = [{"name": "mlp", "modules": ["mlp"], "lr": 0.1}]
+    found = given(tiny_model(), view(optimizer="dion", dion_lr=0.4, learning_rate=0.1, lr_groups=groups))
+    assert {lr for name, (lr, _) in found.items() if "mlp" in name} == {0.1}
+    assert {lr for name, (lr, _) in found.items() if name.endswith("proj.weight") and "mlp" not in name} == {0.4}
+
+
+def test_loraplus_multiplies_the_rate_of_dion() -> None:
+    found = given(adapted(), view(optimizer="dion", dion_lr=0.4, learning_rate=0.1, loraplus_lr_ratio=4, adapter="lora"))
+    assert {lr for name, (lr, _) in found.items() if "lora_A" in name} == {0.4}
+    assert {lr for name, (lr, _) in found.items() if "lora_B" in name} == {1.6}
+
+
 @pytest.mark.parametrize(
     ("modules", "options", "says"),
     [

@@ -165,11 +165,12 @@ def _parts(model: Any, options: TrainOptions, kind: Any, given: dict[str, Any]) 
             f"optimizer: {options.optimizer} trains matrices of hidden layers, and none is trained here.", "Write adamw_torch_fused."
         )
     adamw = AdamW(grouped(model, options, rest), lr=options.learning_rate, **adam_settings(options, *_ADAMW))
-    peak = options.dion_lr if options.optimizer == "dion" and options.dion_lr is not None else options.learning_rate
-    own = dion_settings(options) if options.optimizer == "dion" else {}
-    # Groups of a rate of their own keep it.
-    groups = [group | {"lr": peak} if group["lr"] == options.learning_rate else group for group in grouped(model, options, matrices)]
+    dion = options.optimizer == "dion" and options.dion_lr is not None
+    peak = options.dion_lr if dion else options.learning_rate
+    # Groups of a rate of their own keep it, also one that equals learning_rate; multiples are those of the matrices' rate.
+    groups = grouped(model, options.model_copy(update={"learning_rate": peak}), matrices)
     filled = [group for group in groups if group["params"]]
+    own = dion_settings(options) if options.optimizer == "dion" else {}
     return adamw, kind(filled, lr=peak, **(dict(OPTIMIZERS[options.optimizer].fixed) | own | given))
 
 
