@@ -84,6 +84,11 @@ def _attempt(
     """One run with settled batches. ``asked`` has the options as the file has them: they are what a checkpoint is known by."""
     schedule = plan_schedule(job.options, len(corpus.bins), launch.world_size)
     _require_held_out(job.options, schedule, corpus)
+    if schedule.warmup_steps >= schedule.steps > 1:
+        progress.say(
+            f"Warm-up takes {schedule.warmup_steps} steps and the run has {schedule.steps}, so the peak learning rate is never used: "
+            f"expect little, or set warmup_ratio: 0.03."
+        )
     course = Course(
         schedule, SeenTokens(corpus.counts, schedule, order_of(job.options, corpus, launch.world_size)), criterion_of(job.options)
     )

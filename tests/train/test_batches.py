@@ -126,3 +126,11 @@ def test_parts_of_epochs(workspace: Path, options: dict[str, Any], epochs: float
     trained, metrics = train(workspace, FULL | options)
     assert metrics["epochs"] == epochs
     assert [line["step"] for line in read_log(trained)] == lines
+
+
+@pytest.mark.shows("warmup_steps")
+@pytest.mark.parametrize(("warmup", "said"), [(5, 0), (6, 1), (100, 1)])
+def test_a_warmup_that_does_not_end_is_mentioned(workspace: Path, warmup: int, said: int) -> None:
+    heard = Heard()
+    train(workspace, FULL | {"warmup_steps": warmup}, progress=heard)
+    assert [f"Warm-up takes {warmup} steps and the run has 6" in line for line in heard.said] == [True] * said
