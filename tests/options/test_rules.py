@@ -582,6 +582,12 @@ CASES: list[Case] = [
     ),
     ("divisors_belong_to_one_cycle", {"lr_div_factor": 10}, "lr_div_factor", {"lr_scheduler": "one_cycle"}),
     (
+        "one_cycle_has_its_own_momentum",
+        {"adam_beta1": 0.8, "lr_scheduler": "one_cycle"},
+        "adam_beta1",
+        {"lr_scheduler_kwargs": {"cycle_momentum": False}},
+    ),
+    (
         "divisors_belong_to_one_cycle",
         {"lr_div_factor": 10, "lr_scheduler": "one_cycle", "lr_scheduler_kwargs": {"div_factor": 5}},
         "lr_div_factor",

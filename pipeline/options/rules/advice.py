@@ -155,6 +155,14 @@ def schedule_free_needs_no_schedule(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("optimizer lr_scheduler", wrong, "write `lr_scheduler: constant`")
 
 
+def one_cycle_has_its_own_momentum(options: RecipeOptions) -> Iterator[Broken]:
+    """It goes up and down against the rate, whatever the optimizer was told."""
+    cycles = (options.lr_scheduler_kwargs or {}).get("cycle_momentum", True) and not OPTIMIZERS[options.optimizer].matrices
+    if options.lr_scheduler == "one_cycle" and cycles and is_set(options, "adam_beta1") and options.adam_beta1 is not None:
+        works = "add `lr_scheduler_kwargs: {cycle_momentum: false}`, or set base_momentum and max_momentum there"
+        yield broken("adam_beta1 lr_scheduler", "one_cycle moves it between base_momentum and max_momentum", works)
+
+
 def streams_are_not_sorted(options: RecipeOptions) -> Iterator[Broken]:
     """Grouping by length would read the whole stream first."""
     if options.group_by_length and (options.streaming or options.pretraining_dataset):
@@ -194,6 +202,7 @@ ADVICE = (
     groups_are_for_the_best_fit,
     fsdp_1_is_old,
     schedule_free_needs_no_schedule,
+    one_cycle_has_its_own_momentum,
     streams_are_not_sorted,
     eight_bit_floats_want_a_compiler,
     styles_change_texts,
