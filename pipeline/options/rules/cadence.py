@@ -28,6 +28,21 @@ def two_batch_sizes_give_the_third(options: RecipeOptions) -> Iterator[Broken]:
         )
 
 
+def one_process_looks_for_its_batch(options: RecipeOptions) -> Iterator[Broken]:
+    """A process without memory would leave the others waiting."""
+    if options.auto_find_batch_size and options.train.num_processes > 1:
+        wrong = f"{options.train.num_processes} processes train together, and one without memory would leave the others waiting"
+        yield broken("auto_find_batch_size train.num_processes", wrong, "find micro_batch_size with one process, and remove it")
+
+
+def processes_share_the_batch(options: RecipeOptions) -> Iterator[Broken]:
+    """All take as many micro-batches to a step."""
+    together = options.micro_batch_size * options.train.num_processes
+    if options.batch_size is not None and options.batch_size % options.micro_batch_size == 0 and options.batch_size % together:
+        wrong = f"not a multiple of the {together} rows that {options.train.num_processes} processes take at once"
+        yield broken("batch_size train.num_processes", wrong, f"write {max(1, options.batch_size // together) * together}")
+
+
 def one_warmup(options: RecipeOptions) -> Iterator[Broken]:
     """Warm-up is a number of steps or a share of them."""
     if options.warmup_steps is not None and options.warmup_ratio is not None:
@@ -176,6 +191,8 @@ def trigger_is_a_name(options: RecipeOptions) -> Iterator[Broken]:
 
 CADENCE = (
     two_batch_sizes_give_the_third,
+    one_process_looks_for_its_batch,
+    processes_share_the_batch,
     one_warmup,
     warmup_ends,
     one_save_cadence,

@@ -66,6 +66,8 @@ def used_gradients_are_gone(options: RecipeOptions) -> Iterator[Broken]:
         yield broken(
             "max_grad_norm optimizer", f"{wrong}, before the norm of all of them is known", "write `max_grad_norm: 0`: nothing is clipped"
         )
+    if options.train.num_processes > 1:
+        yield broken("optimizer train.num_processes", f"{wrong}, before processes could share theirs", "write adafactor, or train with one")
     if options.fp16:
         yield broken("fp16 optimizer", f"{wrong}, before it could be unscaled", "write `bf16: auto` instead")
 
