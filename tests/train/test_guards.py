@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import Interrupted, RegrowError
+from stages.train.loss import token_loss
 from tests.train.workspace import FULL, Heard, SignalAt, finished, train
 
 
@@ -114,3 +115,15 @@ def test_the_progress_line_tells_loss_rate_norm_and_evaluation(measured: Path) -
     notes: list[str] = []
     train(measured, FULL | {"eval_steps": 5}, progress=Notes())
     assert [word.rsplit(" ", 1)[0] for word in notes[-4].split("  ")] == ["loss", "lr", "norm", "eval loss"]
+
+
+def test_a_gradient_that_is_no_number_in_the_last_step_ends_the_run(monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
+    """The loss is still one, and no step comes that would show the weights; Gemma 3n has such gradients at pads of zeros."""
+
+    def loss(outputs: Any, labels: Any, num_items_in_batch: Any) -> torch.Tensor:
+        return token_loss(outputs, labels, num_items_in_batch) + (0 * outputs.logits).sum().sqrt()
+
+    monkeypatch.setattr("stages.train.trainer.choose_loss", lambda model, options: loss)
+    with pytest.raises(RegrowError, match="The norm of the gradient is nan at step 1: training has diverged"):
+        train(workspace, FULL | {"max_steps": 1})
+    assert not (workspace / "data" / "trained").exists()

@@ -78,9 +78,11 @@ class ShowProgress(TrainerCallback):
             self._task.advance(0, note=self._evaluation.strip())
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
+        # Under fp16 a gradient that is too large is no accident: its step is left out, and the next one is scaled down.
+        names = {"loss": "loss"} | ({} if args.fp16 else {"grad_norm": "norm of the gradient"})
+        if broken := next((name for name in names if not math.isfinite(logs.get(name, 0.0))), None):
             raise RegrowError(
-                f"The loss is {logs['loss']} at step {state.global_step}: training has diverged.",
+                f"The {names[broken]} is {logs[broken]} at step {state.global_step}: training has diverged.",
                 f"Lower learning_rate (now {args.learning_rate:g}) or lengthen the warm-up (now {args.warmup_steps:g} steps).",
             )
         tokens = self._seen.of(state.global_step) if self._speed else 0
