@@ -883,6 +883,12 @@ CASES: list[Case] = [
         "lora_rank_pattern",
         {"lora_rank_pattern": {"q": 4}},
     ),
+    (
+        "orthogonal_begins_in_floats",
+        {"peft_init_lora_weights": "orthogonal", "load_in_8bit": True, "adapter": "lora"},
+        "peft_init_lora_weights",
+        {"peft_init_lora_weights": "eva"},
+    ),
     ("ranks_are_positive", {"lora_alpha_pattern": {"q": 0}}, "lora_alpha_pattern", {"lora_alpha_pattern": {"q": 1}}),
     ("names_are_patterns", {"lora_rank_pattern": {"(q": 4}}, "lora_rank_pattern", {"lora_rank_pattern": {"(q)": 4}}),
     ("names_are_patterns", {"unfrozen_parameters": ["a("]}, "unfrozen_parameters", {"unfrozen_parameters": ["a[3:]", "b[0-9]"]}),

@@ -65,6 +65,21 @@ def test_an_adapter_over_few_bits(published: Path, workspace: Path, bits: str, k
 
 
 @needs_bitsandbytes
+@pytest.mark.parametrize(("options", "wrong"), [
+    ({"lora_modules_to_save": ["mlp"]}, r"mlp cannot be trained whole, as model.* is held.*\n.*\[down_proj, gate_proj, up_proj, lm_head\]"),
+    ({"bnb_config_kwargs": {"llm_int8_skip_modules": ["q_proj"]}}, r"leaves out lm_head, which shares.*\n.*Add lm_head"),
+    ({"bnb_config_kwargs": {"bnb_4bit_quant_type": "nf5"}}, r"bnb_4bit_quant_type: 'nf5'.*\n.*nf4 or fp4"),
+    (
+        {"adapter": "lora", "load_in_4bit": False, "load_in_8bit": True, "peft_use_dora": True},
+        r"peft_use_dora: true over load_in_8bit: true needs a CUDA device.*\n.*load_in_4bit: true",
+    ),
+])  # fmt: skip
+def test_what_few_bits_cannot_do(published: Path, options: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(RegrowError, match=wrong):
+        build_model(published / "data" / "base", view(**(QLORA | options)))
+
+
+@needs_bitsandbytes
 def test_outliers_of_one_row_are_no_leak(workspace: Path) -> None:
     """Where a column counts as an outlier because of one row, it is computed otherwise in all: the check must not mind."""
     options = {**QLORA, "load_in_4bit": False, "load_in_8bit": True, "adapter": "lora", "bnb_config_kwargs": {"llm_int8_threshold": 1.5}}

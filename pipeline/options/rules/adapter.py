@@ -69,6 +69,13 @@ def orthogonal_ranks_are_even(options: RecipeOptions) -> Iterator[Broken]:
             yield broken(f"{key.split('.')[0]} peft_init_lora_weights", "orthogonal needs an even rank", f"write {rank + 1}")
 
 
+def orthogonal_begins_in_floats(options: RecipeOptions) -> Iterator[Broken]:
+    """PEFT makes its factors of the kind of number that the weight has."""
+    for other in ("load_in_4bit", "load_in_8bit"):
+        if options.peft_init_lora_weights == "orthogonal" and getattr(options, other):
+            yield broken(f"peft_init_lora_weights {other}", "orthogonal needs weights in floats", "write true, gaussian or eva")
+
+
 def ranks_are_positive(options: RecipeOptions) -> Iterator[Broken]:
     """As lora_r and lora_alpha are."""
     for key in ("lora_rank_pattern", "lora_alpha_pattern"):
@@ -164,6 +171,7 @@ ADAPTER = (
     shifted_base_is_whole,
     parameters_begin_plainly,
     orthogonal_ranks_are_even,
+    orthogonal_begins_in_floats,
     ranks_are_positive,
     names_are_patterns,
     row_ranges_hold_rows,

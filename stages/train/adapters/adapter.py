@@ -30,6 +30,7 @@ from stages.train.adapters.targets import (
     target_modules,
     target_parameters,
 )
+from stages.train.model.few_bits import check_held
 
 
 def add_adapter(model: Any, options: TrainOptions, batches: Batches | None = None) -> Any:
@@ -41,6 +42,7 @@ def add_adapter(model: Any, options: TrainOptions, batches: Batches | None = Non
     Raises:
         RegrowError: the adapter does not fit the model.
     """
+    check_held(model, options)
     model = _ready_for_few_bits(model)
     if options.lora_model_dir is not None:
         return _continued(model, options, Path(options.lora_model_dir).expanduser())

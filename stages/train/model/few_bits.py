@@ -27,6 +27,8 @@ def quantisation(options: TrainOptions) -> dict[str, Any]:
 
     given = options.bnb_config_kwargs or {}
     _check_known(given, BitsAndBytesConfig().to_dict())  # type: ignore[no-untyped-call]
+    if (kind := given.get("bnb_4bit_quant_type", "nf4")) not in ("nf4", "fp4"):
+        raise RegrowError(f"bnb_config_kwargs: bnb_4bit_quant_type: {kind!r} is no kind of 4-bit numbers.", "Write nf4 or fp4.")
     chosen: dict[str, Any] = {f"load_in_{bits}": True}
     if bits == "4bit":
         chosen |= {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute_dtype(options)}
@@ -34,6 +36,43 @@ def quantisation(options: TrainOptions) -> dict[str, Any]:
         return {"quantization_config": BitsAndBytesConfig(**(chosen | given))}  # type: ignore[no-untyped-call]
     except (TypeError, ValueError, AttributeError) as error:
         raise RegrowError(f"bnb_config_kwargs {given}: {error}", "Give each setting a value of its kind.") from error
+
+
+_HOLDERS = ("Linear4bit", "Linear8bitLt")
+
+
+def check_head(model: Any) -> None:
+    """That a head which is the embedding too is held as that is; bitsandbytes fails at the first product otherwise.
+
+    Raises:
+        RegrowError: it is in few bits.
+    """
+    head = model.get_output_embeddings()
+    if type(head).__name__ in _HOLDERS and model.config.tie_word_embeddings:
+        name = next(name for name, module in model.named_modules() if module is head)
+        raise RegrowError(
+            f"bnb_config_kwargs: llm_int8_skip_modules leaves out {name}, which shares its weight with the embedding.",
+            f"Add {name} to llm_int8_skip_modules.",
+        )
+
+
+def check_held(model: Any, options: TrainOptions) -> None:
+    """What an adapter over few bits cannot do; PEFT finds it out later, in words about something else.
+
+    Raises:
+        RegrowError: a module in few bits that is to be trained whole, or DoRA over 8 bits on a CPU.
+    """
+    held = [name for name, module in model.named_modules() if type(module).__name__ in _HOLDERS]
+    for name in options.lora_modules_to_save or []:
+        if inside := [full for full in held if f".{name}." in f".{full}."]:
+            kept = sorted({full.rpartition(".")[2] for full in inside})
+            raise RegrowError(
+                f"lora_modules_to_save: {name} cannot be trained whole, as {inside[0]} is held in few bits.",
+                f"Leave it out, or hold it in all bits: bnb_config_kwargs: {{llm_int8_skip_modules: [{', '.join(kept)}, lm_head]}}.",
+            )
+    if held and options.load_in_8bit and options.peft_use_dora and model.device.type == "cpu":
+        wrong = "peft_use_dora: true over load_in_8bit: true needs a CUDA device: on a CPU, PEFT loses the scales of the weights."
+        raise RegrowError(wrong, "Write load_in_4bit: true (adapter: qlora) instead, or remove one of them.")
 
 
 def _check_known(given: dict[str, Any], settings: dict[str, Any]) -> None:

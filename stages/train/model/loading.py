@@ -12,7 +12,7 @@ from pipeline.errors import RegrowError
 from pipeline.models import load_causal_lm, load_judge
 from pipeline.options.views import TrainOptions
 from stages.train.attention.kernels import choose_attention, loaded_with
-from stages.train.model.few_bits import keep_trainable, quantisation
+from stages.train.model.few_bits import check_head, keep_trainable, quantisation
 from stages.train.model.precision import weights_dtype
 
 
@@ -30,6 +30,7 @@ def load_base(base: Path, options: TrainOptions) -> Any:
     _check_experts(model, options)
     _check_recomputation(model, options)
     _check_placement(model)
+    check_head(model)
     keep_trainable(model)
     choose_attention(model, options)
     if options.gradient_checkpointing and (options.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
