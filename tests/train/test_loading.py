@@ -17,6 +17,8 @@ from pipeline.options.views import TrainOptions
 from stages.train import packages
 from stages.train.model import few_bits, loading
 from stages.train.model.build import build_model
+from tests.tiny import publish_artifact
+from tests.train.test_adapters import fill_gpt2
 from tests.train.workspace import LORA, Heard, finished, read_log, train
 
 QLORA = LORA | {"adapter": "qlora", "lora_dropout": 0.0, "load_in_4bit": True}
@@ -77,6 +79,14 @@ def test_an_adapter_over_few_bits(published: Path, workspace: Path, bits: str, k
 def test_what_few_bits_cannot_do(published: Path, options: dict[str, Any], wrong: str) -> None:
     with pytest.raises(RegrowError, match=wrong):
         build_model(published / "data" / "base", view(**(QLORA | options)))
+
+
+@needs_bitsandbytes
+def test_an_adapter_over_few_bits_of_transposed_layers_lies_on_the_base_as_it_came(workspace: Path) -> None:
+    """bitsandbytes turns them round, the base stays as it is."""
+    publish_artifact(workspace / "data", "base", fill_gpt2)
+    trained, _ = train(workspace, QLORA | {"max_steps": 1, "lora_fan_in_fan_out": True}, progress=Heard())
+    assert json.loads((trained.path / "adapter_config.json").read_text())["fan_in_fan_out"] is True
 
 
 @needs_bitsandbytes

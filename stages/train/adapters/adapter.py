@@ -20,6 +20,7 @@ from stages.train.adapters.beginning import (
     lora_layers,
     remember_start,
     shifts_base,
+    stored_transposed,
 )
 from stages.train.adapters.targets import (
     adapted_modules,
@@ -140,7 +141,7 @@ def _check_stored(model: Any, options: TrainOptions) -> None:
             f"{kinds[True]} stores its weight as [in, out] and {kinds[False]} as [out, in], which one adapter's configuration cannot say.",
             f"Leave {kinds[False]} out of lora_target_modules; lora_modules_to_save can train it whole.",
         )
-    found = bool(model.peft_config["default"].fan_in_fan_out)
+    found = stored_transposed(model)
     if options.lora_fan_in_fan_out is not None and options.lora_fan_in_fan_out != found:
         raise RegrowError(
             f"lora_fan_in_fan_out: {str(options.lora_fan_in_fan_out).lower()}, but the adapted layers of this "

@@ -124,6 +124,12 @@ def lora_layers(model: Any) -> list[tuple[str, Any]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer) and len(module.lora_A)]
 
 
+def stored_transposed(model: Any) -> bool:
+    """Whether the base stores what is adapted as ``[in, out]``; bitsandbytes turns such weights round when it takes them."""
+    sources = (getattr(layer.get_base_layer(), "source_cls", None) for _, layer in lora_layers(model))
+    return bool(model.peft_config["default"].fan_in_fan_out) or Conv1D in sources
+
+
 def _weight(factor: Any) -> Tensor:
     weight: Tensor = factor["default"].weight.detach().clone()
     return weight

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.artifact import MANIFEST
 from pipeline.digest import canonical_json
 from pipeline.options.views import TrainOptions
-from stages.train.adapters.beginning import initialisation, starting_factors, without_start
+from stages.train.adapters.beginning import initialisation, starting_factors, stored_transposed, without_start
 
 BASE = "data/base"
 """What an adapter's configuration names as its base model, on every machine."""
@@ -64,6 +64,7 @@ def write_adapter(model: Any, base: Path, folder: Path) -> None:
     save_file(dict(sorted(tensors.items())), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     # PEFT keeps module names in sets, which it writes in the order of this process's string hashes.
     config = {key: sorted(value) if key.endswith("_modules") and isinstance(value, list) else value for key, value in config.items()}
+    config["fan_in_fan_out"] = stored_transposed(model)
     plain = {"init_lora_weights": True, "eva_config": None, "corda_config": None, "lora_ga_config": None}
     (folder / "adapter_config.json").write_text(canonical_json(config | plain | {"base_model_name_or_path": BASE}), encoding="utf-8")
 
