@@ -62,7 +62,7 @@ def execute(
         before_publishing()
         for name, draft in drafts.items():
             publish(draft, data / name)
-    shutil.rmtree(scratch)
+    _remove_at_once(scratch)
     return {name: open_artifact(data / name, verify=False) for name in outputs}, metrics
 
 
@@ -173,10 +173,18 @@ def _digest_sources(project: Project) -> dict[str, str]:
 def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
     """The stage's scratch folder for this identity. What runs of another identity left there is of no use any more."""
     folder = project.scratch / stage.name
-    for other in folder.glob("*"):
+    for other in sorted(folder.glob("*"), reverse=True):  # of one that is half gone, that half first
         if other.name != identity[:16]:
-            shutil.rmtree(other)
+            _remove_at_once(other)
     return folder / identity[:16]
+
+
+def _remove_at_once(scratch: Path) -> None:
+    """Rename it first: a kill would leave a part of it, such as a newest checkpoint without the best one that it counts on."""
+    gone = scratch.with_name(f"{scratch.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    scratch.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _costs(started: float) -> dict[str, Any]:

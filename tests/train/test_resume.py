@@ -87,6 +87,23 @@ def test_a_stop_at_the_last_step_finishes(workspace: Path) -> None:
     assert metrics["steps"] == 6
 
 
+def test_killed_while_its_checkpoints_are_removed_it_is_done_again(held_out: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest is still there, and the best one, without which it is worth nothing, is gone."""
+    options = FULL | {"learning_rate": 0.5, "warmup_steps": 0, "optimizer": "sgd", "eval_steps": 2, "load_best_model_at_end": True}
+
+    def remove_half(folder: Path, **_: Any) -> None:
+        if found := sorted(folder.rglob("checkpoint-*"))[:-1]:
+            for checkpoint in found:
+                shutil.rmtree(checkpoint)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pipeline.runner.shutil.rmtree", remove_half)
+        train(measured, options)
+    trained, metrics = train(measured, options)
+    assert metrics["best_step"] == 4 and trained.files == finished(held_out, options).files
+
+
 @pytest.mark.parametrize("damage", ["unmarked", "cut", "missing", "flipped"])
 def test_half_a_checkpoint_is_passed_over_and_removed(published: Path, workspace: Path, damage: str) -> None:
     expected = finished(published, FULL).files
