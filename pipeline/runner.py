@@ -106,7 +106,7 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
     let_idle_threads_sleep()
     keep_lock(project)
     recipe = load_recipe(project.params)
-    document = stage_document(project, recipe, stage, read_lock(project.lock))
+    view, document = recipe.view(stage.options), stage_document(project, recipe, stage, read_lock(project.lock))
     _require_recorded(project, stage, document)
     check_installed(document["packages"])
     inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
@@ -125,9 +125,9 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
     try:
         outputs, metrics = execute(
             stage,
-            recipe.view(stage.options),
+            view,
             data=project.data,
-            scratch=_claim_scratch(project, stage, identity),
+            scratch=_claim_scratch(project, stage, identity, view),
             sources=project.sources,
             identity=identity,
             code=digest_json({name: document[name] for name in ("code", "packages")}),
@@ -170,11 +170,15 @@ def _digest_sources(project: Project) -> dict[str, str]:
     return {path.relative_to(project.sources).as_posix(): digest_file(path) for path in files}
 
 
-def _claim_scratch(project: Project, stage: Stage, identity: str) -> Path:
-    """The stage's scratch folder for this identity. What runs of another identity left there is of no use any more."""
+def _claim_scratch(project: Project, stage: Stage, identity: str, options: View) -> Path:
+    """The stage's scratch folder for this identity. What runs of another identity left there is of no use any more.
+
+    But for a checkpoint that the options name: the stage says why it is another run's, and it is still there to go back to.
+    """
     folder = project.scratch / stage.name
+    named = (project.root / Path(getattr(options, "resume_from_checkpoint", None) or "").expanduser()).resolve()
     for other in sorted(folder.glob("*"), reverse=True):  # of one that is half gone, that half first
-        if other.name != identity[:16]:
+        if other.name != identity[:16] and not named.is_relative_to(other.resolve()):
             _remove_at_once(other)
     return folder / identity[:16]
 

@@ -221,9 +221,20 @@ def test_asked_to_stop_a_training_saves_itself_and_says_so(clone: Clone) -> None
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 75, output
     assert "asked to stop" in output and "Traceback" not in output
-    assert "Continuing from the checkpoint of step" in continue_shortly(clone)
+    checkpoint = newest_checkpoint(clone)
+    clone.write({"max_steps": 5000, "save_steps": 5, "learning_rate": 0.02, "resume_from_checkpoint": str(checkpoint)})
+    refused = clone.run("regrow", "train", code=2)
+    assert "is a checkpoint of another run:\n  learning_rate: 0.01 there, 0.02 here" in refused
+    clone.write({"max_steps": 5000, "save_steps": 5})
+    assert "Continuing from the checkpoint of step" in continue_shortly(clone), "what was refused is still there"
     clone.write({})
     assert clone.repro() == []
+
+
+def newest_checkpoint(clone: Clone) -> Path:
+    """In the form that `ls` shows it."""
+    found = (clone.root / ".regrow/train").glob("*/checkpoints/checkpoint-*")
+    return max(found, key=lambda folder: int(folder.name.rpartition("-")[2])).relative_to(clone.root)
 
 
 def continue_shortly(clone: Clone) -> str:
