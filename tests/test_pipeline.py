@@ -237,6 +237,20 @@ def newest_checkpoint(clone: Clone) -> Path:
     return max(found, key=lambda folder: int(folder.name.rpartition("-")[2])).relative_to(clone.root)
 
 
+def test_a_stop_sent_to_every_process_saves_too(clone: Clone) -> None:
+    """As `timeout` and systemd do. DVC is dead at once, and the stage hears of that as well."""
+    clone.write({"max_steps": 5000, "save_steps": 1000, "save_first_step": True})
+    process = clone.start("dvc", "repro", "train")
+    while process.poll() is None and not any(clone.root.glob(".regrow/train/*/checkpoints/checkpoint-1/complete.json")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)  # ends with the last process that could write
+    assert "it saved a checkpoint after step" in output
+    assert newest_checkpoint(clone).name != "checkpoint-1"
+    clone.write({})
+    assert clone.repro() == []
+
+
 def continue_shortly(clone: Clone) -> str:
     """What training says when it is started again; stopped as soon as it has saved once more."""
     before = set(clone.root.rglob(".regrow/train/*/checkpoints/*/complete.json"))

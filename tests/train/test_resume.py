@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Interrupted
+from pipeline.progress import Task
 from stages.train.checkpoints.complete import MARKER, mark_complete
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, train
 
@@ -80,6 +81,36 @@ def test_ctrl_c_stops_politely_and_handlers_come_back(workspace: Path) -> None:
     with pytest.raises(Interrupted):
         train(workspace, FULL, progress=SignalAt(2, signal.SIGINT))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+class Signals(Heard):
+    """Sends this process several signals in the middle of the fourth step."""
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    def at(self, task: Task) -> None:
+        if task.done == 3:
+            for number in self._numbers:
+                os.kill(os.getpid(), number)
+            self._numbers = ()
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_one_stop_may_come_as_several_signals(published: Path, workspace: Path, second: signal.Signals) -> None:
+    """As from `timeout` or systemd: to every process, and once more from the kernel when DVC is dead."""
+    with pytest.raises(Interrupted, match="step 4 of 6"):
+        train(workspace, FULL, progress=Signals(signal.SIGTERM, second, second))
+    assert train(workspace, FULL)[0].files == finished(published, FULL).files
+
+
+def test_a_second_request_ends_at_once(published: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("stages.train.loop.stopping._ONE_REQUEST", 0)
+        train(workspace, FULL, progress=Signals(signal.SIGTERM, signal.SIGINT))
+    assert sorted(checkpoints(workspace)) == [2]
+    assert train(workspace, FULL)[0].files == finished(published, FULL).files
 
 
 def test_a_stop_at_the_last_step_finishes(workspace: Path) -> None:

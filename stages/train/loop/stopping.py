@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ONE_REQUEST = 1.0
+"""Seconds in which signals are one request. `timeout`, systemd and Slurm send theirs to every process, `regrow train` passes it on,
+and the kernel tells of DVC's death: one stop, three signals."""
 
 
 class Requests:
@@ -17,9 +21,11 @@ class Requests:
 
     Attributes:
         stop: the signal that asks for the end of the run.
+        since: when it came, in seconds of the monotonic clock.
     """
 
     stop: signal.Signals | None = None
+    since = 0.0
     _save = False
 
     def ask_for_checkpoint(self) -> None:
@@ -34,7 +40,7 @@ class Requests:
 
 @contextmanager
 def watch_signals(*, checkpoints: bool = False) -> Iterator[Requests]:
-    """Turn the first SIGTERM or SIGINT into a request; the second acts as if nobody watched.
+    """Turn the first SIGTERM or SIGINT into a request; one that comes later acts as if nobody watched.
 
     With ``checkpoints`` every SIGUSR1 asks for a checkpoint; without, it does what it does to any process.
     Python delivers signals to the main thread only; from another one nothing is watched.
@@ -51,8 +57,11 @@ def watch_signals(*, checkpoints: bool = False) -> Iterator[Requests]:
             signal.signal(number, previous[number])
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        requests.stop = signal.Signals(number)
-        restore(_SIGNALS)
+        if requests.stop is None:
+            requests.stop, requests.since = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - requests.since > _ONE_REQUEST:
+            restore(_SIGNALS)
+            signal.raise_signal(number)
 
     for number in _SIGNALS:
         signal.signal(number, remember)
