@@ -131,16 +131,19 @@ def _end(processes: list[Any], grace: int) -> None:
 
 @contextmanager
 def _passing_on(processes: list[Any]) -> Iterator[list[int]]:
-    """SIGTERM and SIGUSR1 are meant for those that train; a terminal's Ctrl-C reaches them by itself. Yields what asked for a stop."""
+    """Signals are meant for those that train. Yields what asked for a stop.
+
+    A terminal's Ctrl-C reaches them by itself too, and `kill -INT` does not; to them both are one request.
+    """
     passed: list[int] = []
 
     def pass_on(number: int, _frame: object) -> None:
         if number != signal.SIGUSR1:
             passed.append(number)
         for process in processes:
-            if number != signal.SIGINT and process.pid is not None and process.is_alive():
+            if process.pid is not None and process.is_alive():
                 with suppress(ProcessLookupError):
-                    os.kill(process.pid, number)
+                    os.kill(process.pid, signal.SIGTERM if number == signal.SIGINT else number)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     before = {number: signal.signal(number, pass_on) for number in numbers}

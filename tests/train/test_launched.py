@@ -60,19 +60,34 @@ def test_a_stop_leaves_a_checkpoint_that_ends_in_the_same_bytes(tmp_path: Path) 
     options |= {"ddp_timeout": 60, "ddp_bucket_cap_mb": 1, "ddp_broadcast_buffers": False, "ddp_find_unused_parameters": True}
     whole, _ = train(seven_bins(tmp_path / "whole"), options)
     workspace = seven_bins(tmp_path / "stopped")
-    speed = workspace / "data" / "metrics" / "train" / "speed.csv"
-
-    def stop() -> None:
-        while not (speed.exists() and len(speed.read_text().splitlines()) > 3):
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop, daemon=True).start()
+    stop_soon(workspace, signal.SIGTERM)
     with pytest.raises(Interrupted, match="saved a checkpoint after step"):
         train(workspace, options | {"include_tkps": True})
     assert members() == [] and not (workspace / "data" / "trained").exists()
     resumed, _ = train(workspace, options | {"include_tkps": True})
     assert resumed.files == whole.files
+
+
+def stop_soon(workspace: Path, number: signal.Signals) -> None:
+    """Send this process a signal when the others have trained for some steps."""
+    speed = workspace / "data" / "metrics" / "train" / "speed.csv"
+
+    def stop() -> None:
+        while not (speed.exists() and len(speed.read_text().splitlines()) > 3):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop, daemon=True).start()
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_all_without_a_terminal(tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to every process; `kill -INT` reaches one."""
+    workspace = seven_bins(tmp_path)
+    stop_soon(workspace, signal.SIGINT)
+    with pytest.raises(Interrupted, match="saved a checkpoint after step"):
+        train(workspace, FULL | TWO | {"num_epochs": 200, "save_steps": 1000, "include_tkps": True})
+    assert members() == []
 
 
 @pytest.mark.slow
