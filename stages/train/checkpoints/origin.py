@@ -72,7 +72,10 @@ def _require_checkpoint(folder: Path) -> None:
             "To start from its weights, name it as base_model (or, for an adapter, as lora_model_dir).",
         )
     if not is_complete(folder):
-        raise RegrowError(f"resume_from_checkpoint: {folder} is not complete; the run was killed while it was written.", works)
+        raise RegrowError(
+            f"resume_from_checkpoint: {folder} is not complete; the run was killed while it was written, or a file was changed since.",
+            works,
+        )
     if not read_origin(folder).get("resumable"):
         raise RegrowError(f"resume_from_checkpoint: {folder} has no optimizer state (save_only_model).", works)
 
