@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pipeline.errors import RegrowError
 from pipeline.generation import generates, prompts_at_once, trl_of
@@ -79,7 +80,8 @@ def count_steps(options: TrainOptions, bins: int, world_size: int, *, drop_last:
 
 
 def _all_steps(options: Batches, steps_per_epoch: int) -> int:
-    return options.max_steps or math.ceil(options.num_epochs * steps_per_epoch)
+    # In decimals: in binary, 1.1 epochs of 10 steps are a trace more than 11.
+    return options.max_steps or math.ceil(Fraction(str(options.num_epochs)) * steps_per_epoch)
 
 
 def _count_answers(options: TrainOptions, bins: int, world_size: int) -> Steps:

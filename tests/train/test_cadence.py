@@ -53,6 +53,11 @@ def test_cadences(options: dict[str, Any], saves: list[int], evaluations: list[i
     assert due(evaluation_cadence(view(max_steps=25, **options), schedule), 25) == evaluations
 
 
+@pytest.mark.parametrize(("epochs", "bins", "steps"), [(1.1, 10, 11), (0.07, 100, 7), (2.5, 3, 8), (1e-5, 10, 1), (3, 7, 21)])
+def test_parts_of_epochs_are_counted_in_decimals(epochs: float, bins: int, steps: int) -> None:
+    assert plan_schedule(view(num_epochs=epochs), bins, 1).steps == steps
+
+
 def test_more_events_than_steps_are_one_a_step() -> None:
     assert due(Cadence(Fraction(1, 7), 4), 4) == [1, 2, 3, 4]
 
