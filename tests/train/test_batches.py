@@ -133,4 +133,4 @@ def test_parts_of_epochs(workspace: Path, options: dict[str, Any], epochs: float
 def test_a_warmup_that_does_not_end_is_mentioned(workspace: Path, warmup: int, said: int) -> None:
     heard = Heard()
     train(workspace, FULL | {"warmup_steps": warmup}, progress=heard)
-    assert [f"Warm-up takes {warmup} steps and the run has 6" in line for line in heard.said] == [True] * said
+    assert sum(f"Warm-up takes {warmup} steps and the run has 6" in line for line in heard.said) == said
