@@ -42,6 +42,7 @@ export.command("packed")(rows.export_packed)
 app.add_typer(export, name="export")
 app.command()(models.chat)
 app.command("vllm-serve")(models.vllm_serve)
+app.command()(stages.join)
 app.command(hidden=True)(stages.run)
 for name, summary in stages.SUMMARIES.items():
     app.command(name, help=summary)(stages.stage_command(name))

@@ -21,7 +21,7 @@ from pipeline.dvc_lock import keep_lock
 from pipeline.errors import Interrupted, RegrowError, StaleInput
 from pipeline.identity import check_installed, read_lock
 from pipeline.models import let_idle_threads_sleep
-from pipeline.options.recipe import load_recipe
+from pipeline.options.recipe import Recipe, load_recipe
 from pipeline.options.schema import View
 from pipeline.process import die_with_parent
 from pipeline.progress import Progress, open_progress
@@ -106,11 +106,7 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
     let_idle_threads_sleep()
     keep_lock(project)
     recipe = load_recipe(project.params)
-    view, document = recipe.view(stage.options), stage_document(project, recipe, stage, read_lock(project.lock))
-    _require_recorded(project, stage, document)
-    check_installed(document["packages"])
-    inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
-    identity = digest_json({"stage": stage.name, "document": document, "inputs": inputs})
+    view, (document, inputs, identity) = recipe.view(stage.options), _identify(project, stage, recipe)
     before = _file_states(project, stage)
 
     def require_unchanged() -> None:
@@ -130,7 +126,7 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
             scratch=_claim_scratch(project, stage, identity, view),
             sources=project.sources,
             identity=identity,
-            code=digest_json({name: document[name] for name in ("code", "packages")}),
+            code=_digest_code(document),
             cache=project.scratch / "cache" / stage.name,
             progress=open_progress(),
             before_publishing=require_unchanged,
@@ -143,6 +139,42 @@ def run_for_dvc(project: Project, stage: Stage) -> Metrics:
     _write_record(project, stage, {"identity": identity, **facts, **read})
     history.record(project, stage.name, {"ended": "done", **known, **facts})
     return metrics
+
+
+def job_of_another_machine(project: Project, stage: Stage) -> Job[Any]:
+    """What ``stage`` is given where it only takes part: the same as on the machine that runs it, but nothing to publish.
+
+    Raises:
+        RegrowError: installed packages differ from the lock, an input is missing or damaged.
+        StaleInput: code or options are not what `configure` recorded.
+    """
+    recipe = load_recipe(project.params)
+    document, _, identity = _identify(project, stage, recipe)
+    return Job(
+        options=recipe.view(stage.options),
+        inputs={name: open_artifact(project.data / name) for name in stage.reads},
+        outputs={},
+        scratch=project.scratch / stage.name / identity[:16],
+        sources=project.sources,
+        identity=identity,
+        code=_digest_code(document),
+        cache=project.scratch / "cache" / stage.name,
+        records=project.data / "metrics" / stage.name,
+        progress=open_progress(),
+    )
+
+
+def _identify(project: Project, stage: Stage, recipe: Recipe) -> tuple[dict[str, Any], dict[str, str], str]:
+    """The document of a stage, which must be the recorded one, the digests of its inputs, and its identity."""
+    document = stage_document(project, recipe, stage, read_lock(project.lock))
+    _require_recorded(project, stage, document)
+    check_installed(document["packages"])
+    inputs = {name: open_artifact(project.data / name, verify=False).digest for name in stage.reads}
+    return document, inputs, digest_json({"stage": stage.name, "document": document, "inputs": inputs})
+
+
+def _digest_code(document: Mapping[str, Any]) -> str:
+    return digest_json({name: document[name] for name in ("code", "packages")})
 
 
 def _current_document(project: Project, stage: Stage) -> dict[str, Any]:

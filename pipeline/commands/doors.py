@@ -33,6 +33,11 @@ def open_sharded_merge() -> Any:
     return importlib.import_module("stages.merge.sharded").merge_sharded
 
 
+def open_machines() -> Any:
+    """What `regrow join` does: a part of what train does, on another machine."""
+    return importlib.import_module("stages.train.machines")
+
+
 def require_stage(name: str) -> None:
     """Check that there is such a stage.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.doors import open_sharded_merge, open_stage, require_stage
+from pipeline.commands.doors import open_machines, open_sharded_merge, open_stage, require_stage
 from pipeline.errors import RegrowError
 
 Force = Annotated[bool, typer.Option("--force", help="Run this stage even if nothing changed, and no stage before it.")]
@@ -75,3 +75,15 @@ def merge(
         raise RegrowError("--output and --base belong to --sharded.", "The stage merges data/trained with data/base into data/merged.")
     else:
         reproduce("merge", force=force, single=single)
+
+
+def join() -> None:
+    """Train along with another machine, which runs `dvc repro` in this folder with train.num_machines; waits for it to begin."""
+    from pipeline.progress import open_progress
+    from pipeline.project import find_project
+    from pipeline.runner import job_of_another_machine
+
+    project, machines = find_project(), open_machines()
+    stage = open_stage("train")
+    invitation = machines.await_invitation(project.scratch / stage.name, open_progress().say)
+    machines.join(job_of_another_machine(project, stage), invitation)

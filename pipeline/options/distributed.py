@@ -16,10 +16,25 @@ class TrainGroup(Nested):
 
     num_processes: int = option(
         1,
-        "Processes on this machine that train together, each with micro_batch_size rows at a time on a GPU of its own, or on CPUs. "
+        "Processes that train together, each with micro_batch_size rows at a time on a GPU of its own, or on CPUs. "
         "(Axolotl: the launcher's --num-processes.)",
         ge=1,
         le=1024,
+    )
+    num_machines: int = option(
+        1,
+        "Machines that these processes are on, as many on each: one runs the stage, `regrow join` is run on the others, in a folder "
+        "that all see. (Axolotl: the launcher's --num-machines.)",
+        execution=True,
+        ge=1,
+        le=1024,
+    )
+    main_process_port: int | None = option(
+        None,
+        "Port on which the leading machine waits for the others; the next one is torch.distributed's. Default: any that are free.",
+        execution=True,
+        ge=1024,
+        le=65534,
     )
 
 

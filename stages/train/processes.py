@@ -1,4 +1,4 @@
-"""Several processes of this machine train together: started, told of signals, and ended with the first that fails.
+"""Several processes train together, on this machine or on several: started, told of signals, and ended with the first that fails.
 
 They are launched as torchrun would launch them, through the variables that torch.distributed reads, so that one stage of
 dvc.yaml starts all of them and DVC sees one command.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from pipeline.options.views import TrainOptions
 from pipeline.process import die_with_parent
 from pipeline.progress import Progress, open_progress
 from pipeline.stage import Job, Metrics
+from stages.train.machines import Line, Place, free_port, leader_gone, led, outcome, ready_ends
 
 _GRACE = 60
 """Seconds that processes have to end by themselves when their work is done."""
@@ -41,19 +41,43 @@ def train_together(job: Job[TrainOptions], count: int) -> Metrics:
     """Train in ``count`` processes and wait for them; :func:`stages.train.run` of one process otherwise.
 
     Raises:
-        RegrowError: what one of them raised; fewer GPUs than processes; a process that died.
+        RegrowError: what one of them raised; fewer GPUs than processes; a process that died, a machine that left.
     """
-    if torch.cuda.is_available() and torch.cuda.device_count() < count:
+    machines = job.options.train.num_machines
+    with led(job, count, machines) if machines > 1 else _at_home(count) as (place, lines):
+        trained = train_in_place(job, place, lines)
+    assert trained is not None, "the leading process has something to say"
+    job.observed.update(trained.observed)
+    job.outputs["trained"].describe(**trained.content)
+    return trained.metrics
+
+
+@contextmanager
+def _at_home(count: int) -> Iterator[tuple[Place, list[Line]]]:
+    """The place of a machine that trains alone."""
+    yield Place(0, count, count, "127.0.0.1", free_port()), []
+
+
+def train_in_place(job: Job[TrainOptions], place: Place, lines: list[Line]) -> Trained | None:
+    """Start the processes of this machine and wait for them, and on the leading one for the ``lines`` to the others.
+
+    Returns what the leading process says, on its machine.
+
+    Raises:
+        RegrowError: see :func:`train_together`.
+    """
+    if torch.cuda.is_available() and torch.cuda.device_count() < place.count:
+        shares = f" on {job.options.train.num_machines} machines" if place.count < place.world_size else ""
         raise RegrowError(
-            f"train.num_processes: {count}, and there are {torch.cuda.device_count()} GPUs; each process takes one.",
+            f"train.num_processes: {place.world_size}{shares}, and there are {torch.cuda.device_count()} GPUs; each process takes one.",
             "Write fewer, or hide the GPUs (CUDA_VISIBLE_DEVICES=) to train on the CPU.",
         )
     context = multiprocessing.get_context("spawn")
-    port, bare = _free_port(), replace(job, progress=Progress(), observed={})
-    ends = [context.Pipe(duplex=False) for _ in range(count)]
+    bare = replace(job, progress=Progress(), observed={})
+    ends = [context.Pipe(duplex=False) for _ in range(place.count)]
     processes = [
-        context.Process(target=_member, args=(bare, rank, count, port, os.getpid(), ends[rank][1]), name=f"train-{rank}")
-        for rank in range(count)
+        context.Process(target=_member, args=(bare, place, local, os.getpid(), ends[local][1]), name=f"train-{place.first + local}")
+        for local in range(place.count)
     ]
     with _passing_on(processes) as passed:
         for process, (_, writes) in zip(processes, ends, strict=True):
@@ -61,26 +85,31 @@ def train_together(job: Job[TrainOptions], count: int) -> Metrics:
             writes.close()  # so that its end is noticed
         done = False
         try:
-            led = _wait([reads for reads, _ in ends], passed)
+            said = _wait([reads for reads, _ in ends], lines, place, passed)
             done = True
         except Interrupted:
             done = True
             raise
         finally:
             _end(processes, _GRACE if done else 0)
-    job.observed.update(led.observed)
-    job.outputs["trained"].describe(**led.content)
-    return led.metrics
+    return said
 
 
-def _member(job: Job[TrainOptions], rank: int, count: int, port: int, parent: int, told: Connection) -> None:
+def _member(job: Job[TrainOptions], place: Place, local: int, parent: int, told: Connection) -> None:
     """One process: its place in the environment, its part of the work, and what became of it."""
     die_with_parent(parent)
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"})
+    rank = place.first + local
+    numbers = {
+        "RANK": rank,
+        "LOCAL_RANK": local,
+        "WORLD_SIZE": place.world_size,
+        "LOCAL_WORLD_SIZE": place.count,
+        "MASTER_PORT": place.port,
+    }
+    os.environ.update({name: str(value) for name, value in numbers.items()} | {"MASTER_ADDR": place.address})
     from stages.train import train_alone
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    torch.set_num_threads(max(1, torch.get_num_threads() // place.count))
     job = replace(job, progress=open_progress() if rank == 0 else Progress())
     try:
         metrics = train_alone(job)
@@ -90,24 +119,37 @@ def _member(job: Job[TrainOptions], rank: int, count: int, port: int, parent: in
     told.send(Trained(metrics, dict(job.outputs["trained"].content), dict(job.observed)) if rank == 0 else None)
 
 
-def _wait(results: list[Connection], passed: list[int]) -> Trained:
+def _wait(results: list[Connection], lines: list[Line], place: Place, passed: list[int]) -> Trained | None:
     """What the leading process says, once all are done. The first failure is that of all; a stop is complete when all have stopped."""
-    led: Trained | None = None
+    leads = place.first == 0
+    led_to: Trained | None = None
     stopped: Interrupted | None = None
-    waiting = list(results)
-    while waiting:
-        for connection in wait(waiting):
-            assert isinstance(connection, Connection)
-            waiting.remove(connection)
-            said = _said(connection, results.index(connection), len(results), passed)
+    waiting: list[Connection | Line] = [*results, *lines]
+    while any(leads or source in results for source in waiting):
+        for source in ready_ends(waiting):
+            waiting.remove(source)
+            if isinstance(source, Line):
+                said = _of_machine(source, leads, passed)
+            else:
+                said = _said(source, place.first + results.index(source), place.world_size, passed)
             if isinstance(said, Interrupted):
-                stopped = said
+                stopped = stopped or said
             elif isinstance(said, RegrowError):
                 raise said
-            led = said if isinstance(said, Trained) else led
-    if stopped is not None or led is None:
-        raise stopped or RegrowError("The leading process had nothing to say.")
-    return led
+            led_to = said if isinstance(said, Trained) else led_to
+    if stopped is not None:
+        raise stopped
+    return led_to
+
+
+def _of_machine(line: Line, leads: bool, passed: list[int]) -> RegrowError | None:
+    """What became of another machine's part. The leading one says nothing until it ends."""
+    ended = outcome(line) if leads else leader_gone(line)
+    return _stopped_early() if ended is not None and passed else ended
+
+
+def _stopped_early() -> Interrupted:
+    return Interrupted("Training was asked to stop before its first step.", "Run the same command again.")
 
 
 def _said(connection: Connection, rank: int, count: int, passed: list[int]) -> Any:
@@ -115,7 +157,7 @@ def _said(connection: Connection, rank: int, count: int, passed: list[int]) -> A
         return connection.recv()
     except EOFError:
         if passed:
-            return Interrupted("Training was asked to stop before its first step.", "Run the same command again.")
+            return _stopped_early()
         remedy = "What it printed stands above. Run the same command again to go on from the newest checkpoint."
         return RegrowError(f"Process {rank} of the {count} that train together died.", remedy)
 
@@ -152,10 +194,3 @@ def _passing_on(processes: list[Any]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

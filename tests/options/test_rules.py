@@ -972,6 +972,18 @@ CASES: list[Case] = [
         {"trl": JUDGED | {"loss_type": "luspo", "importance_sampling_level": "sequence"}},
     ),
     ("several_processes_are_ddp", {"ddp": False, "train": {"num_processes": 2}}, "ddp", {"ddp": True}),
+    (
+        *("machines_have_as_many_processes", {"train": {"num_processes": 3, "num_machines": 2}}, "train.num_machines"),
+        {"train": {"num_processes": 4, "num_machines": 2}},
+    ),
+    (
+        *("machines_have_as_many_processes", {"train": {"num_machines": 2}}, "train.num_machines"),
+        {"train": {"num_processes": 2, "num_machines": 2}},
+    ),
+    (
+        *("a_port_is_for_several_machines", {"train": {"main_process_port": 29500}}, "train.main_process_port"),
+        {"train": {"num_processes": 2, "num_machines": 2, "main_process_port": 29500}},
+    ),
 ]
 
 BY_NAME = {rule.__name__: rule for rule in (*RULES, *ADVICE)}

@@ -121,6 +121,12 @@ def dependent_keys_have_effect(options: RecipeOptions) -> Iterator[Broken]:
                     yield broken(key, f"has no effect without {needs}", f"add {needs}, or remove it")
 
 
+def a_port_is_for_several_machines(options: RecipeOptions) -> Iterator[Broken]:
+    """Processes of one machine find each other by themselves."""
+    if options.train.main_process_port is not None and options.train.num_machines == 1:
+        yield broken("train.main_process_port", "has no effect without train.num_machines", "add `num_machines: 2` or more, or remove it")
+
+
 def steps_win_over_epochs(options: RecipeOptions) -> Iterator[Broken]:
     """Both limits given: the number of steps decides."""
     if options.max_steps is not None and is_set(options, "num_epochs"):
@@ -197,6 +203,7 @@ def rows_without_a_type_are_ready(options: RecipeOptions) -> Iterator[Broken]:
 ADVICE = (
     dependent_keys_have_effect,
     overlap_has_something_to_compare_with,
+    a_port_is_for_several_machines,
     steps_win_over_epochs,
     training_has_rows,
     groups_are_for_the_best_fit,

@@ -102,6 +102,18 @@ def several_processes_are_ddp(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("ddp train.num_processes", f"{options.train.num_processes} processes train together by DDP", "remove it")
 
 
+def machines_have_as_many_processes(options: RecipeOptions) -> Iterator[Broken]:
+    """Processes are dealt out evenly, and each machine has one at least."""
+    processes, machines = options.train.num_processes, options.train.num_machines
+    if processes % machines:
+        fits = machines * max(1, round(processes / machines))
+        yield broken(
+            "train.num_machines train.num_processes",
+            f"{processes} processes cannot be shared out evenly among {machines} machines",
+            f"write `num_processes: {fits}`",
+        )
+
+
 def one_way_to_shard(options: RecipeOptions) -> Iterator[Broken]:
     """DeepSpeed and FSDP both shard."""
     if options.deepspeed and (options.fsdp or options.fsdp_config is not None):
@@ -169,6 +181,7 @@ MACHINE = (
     scaled_softmax_is_flexible,
     one_memory_limit,
     several_processes_are_ddp,
+    machines_have_as_many_processes,
     one_way_to_shard,
     deepcompile_compiles_deepspeed,
     unpinned_only_when_offloaded,
