@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -78,7 +79,8 @@ def suggest(key: str, model: type[BaseModel], root: type[BaseModel]) -> str:
     return f"did you mean `{elsewhere[near[0]]}`?" if near else "`regrow explain` lists the options there are"
 
 
-def option_places(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+@cache  # every unknown key asks for those of the whole recipe
+def option_places(model: type[BaseModel], prefix: str = "") -> Mapping[str, str]:
     """Every option name with its dotted place: the shallowest, and there the first, `datasets` before what resembles it."""
     places = {name: prefix + name for name in model.model_fields}
     for name, field in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
