@@ -11,13 +11,15 @@ from __future__ import annotations
 from pipeline.models import quiet_libraries
 from pipeline.options.views import TrainOptions
 from pipeline.stage import Job, Metrics, Stage
+from stages.train.loop.stopping import stopped_anywhere
 
 
 def run(job: Job[TrainOptions]) -> Metrics:
     """Train and fill data/trained, in as many processes as ``train.num_processes`` says; see :mod:`stages.train.session`."""
     count = job.options.train.num_processes
     if count == 1:
-        return train_alone(job)
+        with stopped_anywhere():
+            return train_alone(job)
     from stages.train.processes import train_together
 
     return train_together(job, count)

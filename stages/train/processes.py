@@ -114,9 +114,14 @@ def _member(job: Job[TrainOptions], place: Place, local: int, parent: int, told:
     try:
         metrics = train_alone(job)
     except RegrowError as error:
-        told.send(error)
+        _tell(told, error)
         return
-    told.send(Trained(metrics, dict(job.outputs["trained"].content), dict(job.observed)) if rank == 0 else None)
+    _tell(told, Trained(metrics, dict(job.outputs["trained"].content), dict(job.observed)) if rank == 0 else None)
+
+
+def _tell(told: Connection, what: Trained | RegrowError | None) -> None:
+    with suppress(BrokenPipeError):  # the process that started this one was killed
+        told.send(what)
 
 
 def _wait(results: list[Connection], lines: list[Line], place: Place, passed: list[int]) -> Trained | None:

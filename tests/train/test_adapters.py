@@ -133,6 +133,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "alpha": (SOME | {"lora_alpha_pattern": {"v_proj": 2}}, "lora_alpha_pattern: 'v_proj' matches nothing"),
     "parameter": ({"lora_target_parameters": "nothing.weight"}, "lora_target_parameters: .* no parameter 'nothing.weight'"),
+    "excluded parameter": (
+        SOME | {"lora_target_parameters": ["mlp.up_proj.weight"], "lora_exclude_modules": ["up_proj"]},
+        "lora_exclude_modules leaves out model.layers.0.mlp.up_proj, and lora_target_parameters adapts its weight",
+    ),
     "vector": ({"lora_target_parameters": "norm.weight"}, "lora_target_parameters: 'norm.weight' is no matrix"),
     "layer": (SOME | {"peft_layers_to_transform": [1, 2]}, r"peft_layers_to_transform: .* layers 2\..*\n.*are 0, 1|are 1;"),
     "list of layers": (SOME | {"peft_layers_to_transform": [1], "peft_layers_pattern": ["h"]}, "cannot be added"),

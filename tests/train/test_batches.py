@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import RegrowError
+from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.data.batch_sizes import halved, settle_batches
 from stages.train.trainer import BinTrainer
@@ -77,7 +77,7 @@ def test_a_resumed_run_knows_the_batch_that_fits(workspace: Path, room_for_one: 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr("stages.train.session._write", interrupt)
         train(workspace, options, progress=Heard())
     heard = Heard()

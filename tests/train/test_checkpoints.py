@@ -129,6 +129,13 @@ def test_what_is_no_checkpoint_is_refused(workspace: Path, damage: str | None, s
         train(workspace, FULL | {"resume_from_checkpoint": str(folder if damage else folder / "gone")})
 
 
+def test_a_file_with_the_name_of_a_checkpoint_is_left_alone(published: Path, workspace: Path) -> None:
+    stopped(workspace, FULL)
+    (checkpoints(workspace)[4].parent / "checkpoint-99").write_text("notes")
+    trained, _ = train(workspace, FULL)
+    assert trained.files == finished(published, FULL).files
+
+
 class Touch(Heard):
     """At a step makes a file, or sends a signal, that asks for a checkpoint; stops at another step."""
 
@@ -198,7 +205,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(published: Path, workspace: Path
 def test_a_run_killed_after_its_last_step_has_nothing_left_to_train(published: Path, workspace: Path, monkeypatch: Any) -> None:
     """In the middle of an epoch, where transformers would go on."""
     options = FULL | {"max_steps": 3}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr("stages.train.session._write", interrupt)
         train(workspace, options)
     heard = Heard()

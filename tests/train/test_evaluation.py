@@ -154,7 +154,7 @@ def test_patience_outlives_a_stop(held_out: Path, measured: Path, monkeypatch: p
     last = int(expected.log[-1]["step"])
     with pytest.raises(Interrupted):
         train(measured, options, progress=SignalAt(last - 1, signal.SIGTERM))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # killed after the last step
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):  # killed after the last step
         patch.setattr("stages.train.session._write", interrupt)
         train(measured, options)
     heard = Heard()

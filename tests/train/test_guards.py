@@ -80,6 +80,13 @@ def test_on_a_gpu_its_memory_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
     assert calls == [{}, str(tmp_path / "profile-2-3.pickle"), {"enabled": None}]
 
 
+def test_a_profile_of_no_step_is_mentioned(workspace: Path) -> None:
+    heard = Heard()
+    train(workspace, FULL | {"profiler_steps": 2, "profiler_steps_start": 6}, progress=heard)
+    assert "profiler_steps_start: 6, and the run has 6 steps: nothing is recorded." in heard.said
+    assert not list((workspace / "data" / "metrics" / "train").glob("profile-*"))
+
+
 @pytest.mark.shows("include_tkps")
 def test_speeds_of_steps_are_on_record(workspace: Path) -> None:
     path, heard = workspace / "data" / "metrics" / "train" / "speed.csv", Heard()
@@ -89,9 +96,16 @@ def test_speeds_of_steps_are_on_record(workspace: Path) -> None:
         train(workspace, FULL | {"seed": 1}, progress=SignalAt(3, signal.SIGTERM))
     train(workspace, FULL | {"seed": 1}, progress=heard)
     header, *lines = path.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == list("123456")
+    path.write_text("\n".join([header, *lines[:5], "6,0."]))  # as a kill in the middle of a line leaves it, after a save at step 4
+    with pytest.raises(Interrupted):
+        train(workspace, FULL | {"seed": 2}, progress=SignalAt(3, signal.SIGTERM))
+    path.write_text("\n".join([header, *lines[:5], "6,0."]))
+    train(workspace, FULL | {"seed": 2}, progress=heard)
+    header, *lines = path.read_text().splitlines()
     assert header == "step,seconds,tokens,tokens_per_second" and [line.split(",")[0] for line in lines] == list("123456")
     assert sum(int(line.split(",")[2]) for line in lines) == metrics["tokens"]
-    assert heard.tasks[1].rate().endswith("tok/s")
+    assert heard.tasks[-1].rate().endswith("tok/s")
 
 
 @pytest.mark.shows("include_tokens_per_second")

@@ -136,6 +136,15 @@ def test_a_step_without_trained_tokens_has_no_loss(tmp_path: Path) -> None:
     assert losses[1] > 1
 
 
+def test_a_model_without_numbers_is_not_said_to_mix_rows(tmp_path: Path) -> None:
+    workspace = build(tmp_path, ROWS, [[0, 1], [2, 3]])
+    model = load_causal_lm(workspace / "data" / "base")
+    torch.nn.init.constant_(model.model.norm.weight, float("nan"))
+    publish_artifact(workspace / "data", "base", model.save_pretrained)
+    with pytest.raises(RegrowError, match="LlamaForCausalLM gives logits that are no numbers, before the first step"):
+        train(workspace, {})
+
+
 def test_an_architecture_that_mixes_packed_rows_is_refused(tmp_path: Path) -> None:
     """A state-space model carries its state across the border of rows, and takes position ids without complaint."""
     workspace = build(tmp_path, ROWS, [[0, 1], [2, 3]])

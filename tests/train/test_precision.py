@@ -139,6 +139,21 @@ def test_frozen_weights_in_the_numbers_of_autocast_change_no_bit(monkeypatch: py
     assert halved.files == whole.files
 
 
+def test_a_head_that_is_the_embedding_stays_in_fp32(workspace: Path) -> None:
+    """Under an adapter of its own it is a linear layer inside another one."""
+    options = view(adapter="lora", bf16=True, lora_target_modules=["q_proj", "lm_head"])
+    model = build_model(workspace / "data" / "base", options)
+    assert hasattr(model.get_output_embeddings(), "base_layer")
+    assert model.get_input_embeddings().weight.dtype is torch.float32
+
+
+def test_an_older_gpu_has_no_tensor_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 5))
+    with pytest.raises(RegrowError, match="tf32: true, but this CUDA device has no TensorFloat-32"):
+        choose_precision(view(tf32=True), Heard().say)
+
+
 COMPILED = {"torch_compile": True, "torch_compile_backend": "aot_eager", "torch_compile_mode": "max-autotune"}
 
 

@@ -105,8 +105,28 @@ def test_one_stop_may_come_as_several_signals(published: Path, workspace: Path, 
     assert train(workspace, FULL)[0].files == finished(published, FULL).files
 
 
+class StopsInLoading(Heard):
+    """Sends this process a signal before the first step: what is said comes before."""
+
+    def say(self, message: str) -> None:
+        if "nothing is recorded" in message:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_stop_before_the_first_step_is_told(published: Path, workspace: Path) -> None:
+    """Where no step is under way either: while the model is loaded or written."""
+    options = FULL | {"profiler_steps": 1, "profiler_steps_start": 9}
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped where it could save nothing since its newest checkpoint") as caught:
+        train(workspace, options, progress=StopsInLoading())
+    assert caught.value.exit_code == 75 and not (workspace / "data" / "trained").exists()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    trained, _ = train(workspace, FULL)
+    assert trained.files == finished(published, FULL).files
+
+
 def test_a_second_request_ends_at_once(published: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="could save nothing"):
         patch.setattr("stages.train.loop.stopping._ONE_REQUEST", 0)
         train(workspace, FULL, progress=Signals(signal.SIGTERM, signal.SIGINT))
     assert sorted(checkpoints(workspace)) == [2]
@@ -128,7 +148,7 @@ def test_killed_while_its_checkpoints_are_removed_it_is_done_again(held_out: Pat
                 shutil.rmtree(checkpoint)
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="could save nothing"):
         patch.setattr("pipeline.runner.shutil.rmtree", remove_half)
         train(measured, options)
     trained, metrics = train(measured, options)

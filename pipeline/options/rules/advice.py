@@ -108,6 +108,11 @@ DEPENDENT: tuple[_Needs, ...] = (
     ),
     (("profiler_steps_start",), "profiler_steps", lambda options: bool(options.profiler_steps)),
     (("gradient_checkpointing_kwargs",), "`gradient_checkpointing: true`", lambda options: bool(options.gradient_checkpointing)),
+    (
+        ("batch_flattening",),
+        "a micro_batch_size of 2 or more",
+        lambda options: options.micro_batch_size > 1 or options.batch_flattening == "auto",
+    ),
     (("bnb_config_kwargs",), "load_in_4bit or load_in_8bit", lambda options: options.load_in_4bit or options.load_in_8bit),
 )
 

@@ -79,10 +79,10 @@ def check_names(model: Any, options: TrainOptions) -> None:
     """
     modules, exclude = _module_names(model), options.lora_exclude_modules
     _require(model, "lora_modules_to_save", options.lora_modules_to_save or [], modules, _ends_with)
-    if isinstance(exclude, str):
-        _require(model, "lora_exclude_modules", [exclude], modules, lambda pattern, name: re.fullmatch(pattern, name) is not None)
-    else:
-        _require(model, "lora_exclude_modules", exclude or [], modules, _ends_with)
+    named = [exclude] if isinstance(exclude, str) else exclude or []
+    _require(
+        model, "lora_exclude_modules", named, modules, lambda end, name: _is_excluded(name, end if isinstance(exclude, str) else [end])
+    )
     tokens = options.peft_trainable_token_indices
     _require(model, "peft_trainable_token_indices", tokens if isinstance(tokens, dict) else [], modules, _ends_with)
     rows = model.get_input_embeddings().num_embeddings
@@ -147,6 +147,7 @@ def check_adapted(model: Any, options: TrainOptions) -> None:
             "take a token, and LoRA adapts matrix products.",
             "Name other modules; lora_target_linear: true leaves it out.",
         )
+    _check_excluded(model, options.lora_exclude_modules)
     for key, patterns in (("lora_rank_pattern", options.lora_rank_pattern), ("lora_alpha_pattern", options.lora_alpha_pattern)):
         for pattern in patterns or {}:
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
@@ -158,6 +159,23 @@ def check_adapted(model: Any, options: TrainOptions) -> None:
             f"peft_layers_to_transform: the adapter has nothing in layers {', '.join(map(str, absent))}.",
             f"Layers with modules that are adapted are {', '.join(map(str, sorted(layers))) or 'none'}; they are counted from 0.",
         )
+
+
+def _check_excluded(model: Any, exclude: list[str] | str | None) -> None:
+    """PEFT leaves modules out, and adapts parameters of them all the same."""
+    for name, module in _adapted(model):
+        outer = name.replace(".base_layer", "")
+        if hasattr(module, "parameter_name") and exclude and _is_excluded(outer, exclude):
+            raise RegrowError(
+                f"lora_exclude_modules leaves out {outer}, and lora_target_parameters adapts its {module.parameter_name}.",
+                "Name in lora_target_parameters only what is to be adapted.",
+            )
+
+
+def _is_excluded(name: str, exclude: list[str] | str) -> bool:
+    if isinstance(exclude, str):
+        return re.fullmatch(exclude, name) is not None
+    return any(_ends_with(end, name) for end in exclude)
 
 
 def adapted_names(model: Any) -> list[str]:

@@ -27,7 +27,7 @@ def check_isolation(model: Any, bins: Bins, tokens: TokenTable, *, joined: bool 
     """Compare the logits of a row behind another one in a bin, or in a batch of ``joined`` bins, with those of the row alone.
 
     Raises:
-        RegrowError: they differ, or rows with skips are longer than a window of the model's attention.
+        RegrowError: they differ or are no numbers, or rows with skips are longer than a window of the model's attention.
     """
     if bins.skips is not None:
         _check_mask(model, int(bins.length.max(initial=0)))
@@ -38,6 +38,11 @@ def check_isolation(model: Any, bins: Bins, tokens: TokenTable, *, joined: bool 
     pair, alone = (BinDataset(_shortened(bins, np.array(spans)), tokens, 0)[0] for spans in ([first, first + 1], [first + 1]))
     expected, behind, other = (_logits(model, example) for example in (alone, pair, _with_another_neighbour(pair, alone)))
     behind, other = behind[-len(expected) :], other[-len(expected) :]
+    if torch.isnan(expected).any():
+        raise RegrowError(
+            f"{type(model).__name__} gives logits that are no numbers, before the first step.",
+            "Its weights are damaged, or too large for the numbers it is computed in: try bf16: false.",
+        )
     numbers, size = _numbers(model), expected.abs().max()
     usual = _TOLERANCES.get(numbers, 5e-2)
     moved, changed = (behind - expected).abs().max(), (behind - other).abs().max()

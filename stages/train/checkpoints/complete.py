@@ -86,7 +86,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _by_step(root: Path) -> list[Path]:
-    return sorted((path for path in root.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()), key=step_of)
+    numbered = (path for path in root.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal())
+    return sorted((path for path in numbered if path.is_dir()), key=step_of)
 
 
 def is_complete(checkpoint: Path) -> bool:

@@ -15,6 +15,8 @@ from pipeline.options.views import TrainOptions
 from stages.train.data.counts import SeenTokens
 
 _PATIENCE = 3
+_SPEED = "step,seconds,tokens,tokens_per_second"
+_COMMAS = _SPEED.count(",")
 
 
 class WatchLoss(TrainerCallback):
@@ -54,15 +56,16 @@ class FreeMemory(TrainerCallback):
 
 
 class RecordSpeed(TrainerCallback):
-    """Appends seconds and tokens per second of each step to a file; a run that starts anew begins it anew."""
+    """Appends seconds and tokens per second of each step to a file; a run that goes on forgets the steps that it does again."""
 
     def __init__(self, path: Path, seen: SeenTokens) -> None:
         self._path, self._seen, self._before = path, seen, 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if state.global_step == 0 or not self._path.exists():
-            self._path.write_text("step,seconds,tokens,tokens_per_second\n", encoding="utf-8")
+        former = self._path.read_text(encoding="utf-8").splitlines()[1:] if self._path.exists() else []
+        kept = [line for line in former if line.count(",") == _COMMAS and int(line.partition(",")[0]) <= state.global_step]
+        self._path.write_text("\n".join([_SPEED, *kept, ""]), encoding="utf-8")
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._before = time.monotonic()

@@ -46,6 +46,7 @@ def run(trainer: Steps, job: Job[TrainOptions], course: Course, start: Path | No
     if start is not None:
         progress.say(f"Continuing from the checkpoint of step {first} of {course.schedule.steps}.")
         _require_best(job.options, course, start, Path(str(trainer.args.output_dir)))
+    _mention_profile(job.options, course.schedule.steps, progress)
     began = time.monotonic()
     with progress.task("train", total=course.schedule.steps, unit="steps") as task, _signals(job.options) as requests:
         heed = HeedRequests(requests, *_trigger(job, progress), progress.say)
@@ -68,6 +69,11 @@ def run(trainer: Steps, job: Job[TrainOptions], course: Course, start: Path | No
 
 def _signals(options: TrainOptions) -> AbstractContextManager[Requests]:
     return watch_signals(checkpoints=options.dynamic_checkpoint is not None and options.dynamic_checkpoint.enabled)
+
+
+def _mention_profile(options: TrainOptions, steps: int, progress: Progress) -> None:
+    if options.profiler_steps and options.profiler_steps_start >= steps:
+        progress.say(f"profiler_steps_start: {options.profiler_steps_start}, and the run has {steps} steps: nothing is recorded.")
 
 
 def _trigger(job: Job[TrainOptions], progress: Progress) -> tuple[Path | None, int]:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from pipeline.errors import Interrupted
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _ONE_REQUEST = 1.0
 """Seconds in which signals are one request. `timeout`, systemd and Slurm send theirs to every process, `regrow train` passes it on,
@@ -36,6 +38,28 @@ class Requests:
         """Whether a checkpoint was asked for, once."""
         asked, self._save = self._save, False
         return asked
+
+
+@contextmanager
+def stopped_anywhere() -> Iterator[None]:
+    """Turn SIGTERM and SIGINT outside of the steps, which watch themselves, into an end with a message.
+
+    Raises:
+        Interrupted: one came while the model was loaded or written, or a second one during a step.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "Training was stopped where it could save nothing since its newest checkpoint.",
+            "Run the same command again: it goes on from there, or begins.",
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ Precision = Literal["fp32", "bf16", "fp16", "full bf16", "full fp16", "fp8"]
 """bf16, fp16 and fp8 are of products, under autocast, with weights in fp32; the full ones are of everything."""
 
 _FP8_CAPABILITY = (8, 9)
+_TF32_CAPABILITY = (8, 0)
 
 
 def choose_precision(options: TrainOptions, say: Callable[[str], None]) -> Precision:
@@ -32,6 +33,10 @@ def choose_precision(options: TrainOptions, say: Callable[[str], None]) -> Preci
             raise RegrowError(
                 f"{name}: true needs a CUDA device, and this machine has none.", f"Set {name}: false; bf16: auto computes in fp32 on a CPU."
             )
+    if options.tf32 and torch.cuda.get_device_capability() < _TF32_CAPABILITY:
+        raise RegrowError(
+            "tf32: true, but this CUDA device has no TensorFloat-32.", "Remove it; products of fp32 are computed in fp32 then."
+        )
     capable = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if options.fp8:
         _check_fp8()
@@ -96,9 +101,10 @@ def halve_frozen(model: Any, options: TrainOptions) -> None:
     compares = options.rl is not None or options.reward_model or options.process_reward_model
     if autocast is None or options.adapter is None or measured or compares:
         return
-    head = model.get_output_embeddings()
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    kept = {id(weight) for end in ends if end is not None for weight in end.parameters()}  # under an adapter the head is a module inside
     for module in model.modules():
-        if type(module) is torch.nn.Linear and module is not head and not any(weight.requires_grad for weight in module.parameters()):
+        if type(module) is torch.nn.Linear and not any(weight.requires_grad or id(weight) in kept for weight in module.parameters()):
             module.to(autocast)
 
 
