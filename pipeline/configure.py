@@ -40,8 +40,8 @@ def configure(project: Project, recipe: Recipe, stages: Iterable[Stage]) -> None
     for name, document in documents.items():
         _write(project, project.options / f"{name}.json", canonical_json(document))
     link_all(project.sources, files)
-    templates = {f"chat_templates/{number}": file for number, file in enumerate(recipe.files)}
-    link_all(project.data / "modules", own_files(project, recipe, lock) | templates)
+    texts = {f"texts/{number}": file for number, file in enumerate(recipe.files)}
+    link_all(project.data / "modules", own_files(project, recipe, lock) | texts)
     make_links(outputs)
     code_memory(project).save()
 

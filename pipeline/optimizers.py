@@ -30,6 +30,8 @@ class Known:
         updates: when it changes weights. During the backward pass, gradients are gone when it ends.
         matrices: it trains matrices of hidden layers only, and AdamW the rest.
         own_loop: it finds the parameters in the model by itself, all with one learning rate.
+        divisible: DeepSpeed may cut parameters anywhere. What becomes of a number depends on its own gradient alone, and its state
+            is made with its first step and read back as it was (adagrad and optimi_adamw do otherwise).
     """
 
     place: str
@@ -42,6 +44,7 @@ class Known:
     updates: Updates = "at the end"
     matrices: bool = False
     own_loop: bool = False
+    divisible: bool = False
 
     @property
     def adam_keys(self) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ def _galore_8bit() -> Known:
 
 _GALORE_8BIT = _galore_8bit()
 _APOLLO_ADAMW = _adam("apollo_torch:APOLLOAdamW", "apollo_torch", projection=_APOLLO)
-_LION_PYTORCH = Known("lion_pytorch:Lion", _LION, package="lion_pytorch")
+_LION_PYTORCH = Known("lion_pytorch:Lion", _LION, package="lion_pytorch", divisible=True)
 
 
 def _flash(name: str, betas: tuple[float, ...] = (), epsilons: tuple[float, ...] = ()) -> Known:
@@ -101,17 +104,17 @@ def _torchao(name: str) -> Known:
 
 
 OPTIMIZERS: dict[str, Known] = {
-    "adamw_torch": _adam("torch.optim:AdamW"),
-    "adamw_torch_fused": _adam("torch.optim:AdamW", fixed={"fused": True}),
+    "adamw_torch": _adam("torch.optim:AdamW", divisible=True),
+    "adamw_torch_fused": _adam("torch.optim:AdamW", fixed={"fused": True}, divisible=True),
     "adafactor": Known("transformers.optimization:Adafactor", fixed={"scale_parameter": False, "relative_step": False}),
-    "sgd": Known("torch.optim:SGD"),
+    "sgd": Known("torch.optim:SGD", divisible=True),
     "adagrad": Known("torch.optim:Adagrad"),
-    "rmsprop": Known("torch.optim:RMSprop"),
+    "rmsprop": Known("torch.optim:RMSprop", divisible=True),
     # Its updates then have the size of AdamW's, so that one learning rate and weight decay serve both.
     "muon": Known("torch.optim:Muon", fixed={"adjust_lr_fn": "match_rms_adamw"}, matrices=True),
     "dion": Known("", matrices=True),
     "sinkgd": Known("", matrices=True),
-    "adopt_adamw": Known("", (0.9, 0.9999), (1e-6,)),
+    "adopt_adamw": Known("", (0.9, 0.9999), (1e-6,), divisible=True),
     "adamw_8bit": _bitsandbytes("AdamW", 8),
     "adamw_bnb_8bit": _bitsandbytes("AdamW", 8),
     "ademamix": _bitsandbytes("AdEMAMix", 32),
@@ -161,6 +164,7 @@ PINNED: dict[str, tuple[str, str, str]] = {
     "apollo_torch": ("apollo-torch", "1.0.3", "apollo"),
     "bitsandbytes": ("bitsandbytes", "0.50.2", "bitsandbytes"),
     "came_pytorch": ("came-pytorch", "0.1.3", "optimizers"),
+    "deepspeed": ("deepspeed", "0.19.8", "deepspeed"),
     "flashoptim": ("flashoptim", "0.1.4", "flashoptim"),
     "galore_torch": ("galore-torch", "1.0", "galore"),
     "grokadamw": ("grokadamw", "0.1.2", "optimizers"),

@@ -58,8 +58,10 @@ class DataParallel(Group):
 class DeepSpeed(Group):
     """DeepSpeed ZeRO."""
 
-    deepspeed: str | dict[str, Any] | None = not_yet(
-        "DeepSpeed settings, or the JSON file that holds them.", needs=f"{_GPUS} and deepspeed", idle=({}, "")
+    deepspeed: str | dict[str, Any] | None = option(
+        None,
+        "Settings of DeepSpeed's ZeRO, or the JSON file that holds them: weights, gradients or optimizer states shared out over processes.",
+        extras=(("*", "deepspeed", "deepspeed"),),
     )
     deepcompile: bool | None = not_yet("DeepSpeed's compiler.", needs=f"{_GPUS} and deepspeed")
 

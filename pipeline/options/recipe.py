@@ -15,6 +15,7 @@ from pipeline.options.pretraining import as_datasets
 from pipeline.options.reading.normal import normal_form
 from pipeline.options.reading.problems import Problem, raise_all
 from pipeline.options.reading.renames import apply_renames
+from pipeline.options.reading.settings_file import read_settings_file
 from pipeline.options.reading.source import Place, Source, parse
 from pipeline.options.reading.statuses import status_problems
 from pipeline.options.reading.template_files import read_template_files
@@ -34,7 +35,7 @@ class Recipe:
         options: all of them, defaults filled in.
         source: the values as written, under their new names, and their lines.
         warnings: what is accepted and should be known: old names, keys without effect. One line each.
-        files: files whose text stands in the options in place of their name.
+        files: files whose text, or what it says, stands in the options in place of their name.
     """
 
     options: RecipeOptions
@@ -57,7 +58,7 @@ def load_recipe(path: Path, *, data_only: bool = False) -> Recipe:
             its line, key, value, what is wrong and what would work.
     """
     source = parse(read_text(path), path.name)
-    files = read_template_files(source, path.parent)
+    files = (*read_template_files(source, path.parent), *read_settings_file(source, path.parent))
     return replace(check_source(source, data_only=data_only), files=files)
 
 

@@ -8,6 +8,9 @@ was killed continues from the newest complete one and ends with the bytes it wou
 
 from __future__ import annotations
 
+import logging
+import os
+
 from pipeline.models import quiet_libraries
 from pipeline.options.views import TrainOptions
 from pipeline.stage import Job, Metrics, Stage
@@ -17,7 +20,7 @@ from stages.train.loop.stopping import stopped_anywhere
 def run(job: Job[TrainOptions]) -> Metrics:
     """Train and fill data/trained, in as many processes as ``train.num_processes`` says; see :mod:`stages.train.session`."""
     count = job.options.train.num_processes
-    if count == 1:
+    if count == 1 and not (job.options.deepspeed and "RANK" not in os.environ):  # DeepSpeed trains in processes that were launched
         with stopped_anywhere():
             return train_alone(job)
     from stages.train.processes import train_together
@@ -28,6 +31,8 @@ def run(job: Job[TrainOptions]) -> Metrics:
 def train_alone(job: Job[TrainOptions]) -> Metrics:
     """What one process does, on its own or as one of several. How far it can be had again is noted in the run record."""
     quiet_libraries()
+    # accelerate imports it wherever it is installed, and then it sets its level itself.
+    logging.getLogger("DeepSpeed").addFilter(_is_error)
     from stages.train.determinism import determinism
     from stages.train.launch import find_launch, take_gpu
     from stages.train.session import train
@@ -37,6 +42,10 @@ def train_alone(job: Job[TrainOptions]) -> Metrics:
         metrics = train(job)
     job.observed["determinism"] = found.report()
     return metrics
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 STAGE = Stage("train", TrainOptions, reads=("base", "tokenizer", "tokens", "packed"), writes=("trained",), run=run)

@@ -15,6 +15,7 @@ from stages.train.loop.best import criterion_of
 from stages.train.loop.schedule import Schedule
 from stages.train.model.compilation import settings_of
 from stages.train.model.precision import Precision
+from stages.train.sharding.settings import zero_settings
 
 
 def training_arguments(
@@ -64,6 +65,7 @@ def training_arguments(
         **_numbers(options, precision),
         **(_compilation(options) if compiles else {}),
         **_activation_checkpointing(options),
+        **_sharding(options, precision, launch),
         **more,
     )
     if arguments.n_gpu > 1:
@@ -119,8 +121,13 @@ def _optimization(options: TrainOptions) -> dict[str, Any]:
 
 
 def _numbers(options: TrainOptions, precision: Precision) -> dict[str, Any]:
-    """Autocast. A model that is held in 16 bits needs none."""
-    return {"bf16": precision in ("bf16", "fp8"), "fp16": precision == "fp16", "tf32": options.tf32 if torch.cuda.is_available() else None}
+    """Autocast. A model that is held in 16 bits needs none, and DeepSpeed is told by itself."""
+    autocast = precision in ("bf16", "fp8") and not options.deepspeed
+    return {"bf16": autocast, "fp16": precision == "fp16", "tf32": options.tf32 if torch.cuda.is_available() else None}
+
+
+def _sharding(options: TrainOptions, precision: Precision, launch: Launch) -> dict[str, Any]:
+    return {"deepspeed": zero_settings(options, precision, launch.world_size)} if options.deepspeed else {}
 
 
 def _compilation(options: TrainOptions) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from stages.train.online.counts import SeenAnswers
 from stages.train.optimizers.build import check_optimizer
 from stages.train.output.card import CARD, model_card
 from stages.train.output.folder import copy_tokenizer, kind_of, write_model
+from stages.train.sharding.settings import prepare_deepspeed
+from stages.train.sharding.weights import make_whole
 from stages.train.trackers.report import Report, reporting
 from stages.train.trainer import Steps
 
@@ -47,6 +49,7 @@ def train(job: Job[TrainOptions]) -> Metrics:
     corpus = open_corpus(job.inputs)
     precision = choose_precision(job.options, progress.say)
     check_optimizer(job.options)
+    prepare_deepspeed(job.options, precision)
     start, found = _start(job, launch, precision)
     settled = replace(job, options=settle_batches(job.options, launch.world_size, found))
     strictness = torch.get_deterministic_debug_mode()
@@ -98,6 +101,7 @@ def _attempt(
     with reporting(job, schedule.logging_steps, course.seen, first, progress.say, leads=launch.leads) as report:
         trainer, course = _trained(job, asked, corpus, course, precision, launch, start, progress, report)
         history, metrics = trainer.state.log_history, _metrics(job.options, trainer, course, precision)
+        make_whole(trainer.model, keep=launch.leads)
         if launch.leads:
             folder = job.outputs["trained"].path
             _write(job, trainer.model, history, course, metrics)

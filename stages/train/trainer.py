@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 from pipeline.options.views import TrainOptions
 from stages.train.adapters.relora import load_base, save_base
@@ -22,6 +23,7 @@ from stages.train.loop.milestones import Milestones
 from stages.train.loss import Loss, choose_loss, selects_logits
 from stages.train.model.compilation import compiles_layers
 from stages.train.model.offload import keep_activations
+from stages.train.model.precision import as_in_training
 from stages.train.optimizers.build import build_optimizer
 
 
@@ -53,6 +55,8 @@ class Steps(Milestones):
         """What the options name, over the groups that they ask for."""
         if self.optimizer is None:
             self.optimizer = build_optimizer(self.model if model is None else model, self._options, int(self.args.warmup_steps))
+            if self._options.deepspeed:  # which cannot share out an empty group
+                self.optimizer.param_groups = [group for group in self.optimizer.param_groups if group["params"]]
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
@@ -80,6 +84,10 @@ class Steps(Milestones):
             save_base(self.model, Path(str(output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._options.deepspeed:
+            whole = not hasattr(self.model, "peft_config")
+            deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint, load_module_strict=whole)  # type: ignore[no-untyped-call]
+            return
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._options.relora:
             load_base(self.model, Path(resume_from_checkpoint))
@@ -143,5 +151,7 @@ class BinTrainer(Steps, Trainer):
 
     def _summed_loss(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         one = torch.tensor(1, device=self.args.device)
-        loss, outputs = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=one)
+        # Others than DeepSpeed put autocast into the model's own forward.
+        with as_in_training(self._options, self.args.device) if self._options.deepspeed else nullcontext():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=one)
         return loss / self.accelerator.num_processes, outputs.logits

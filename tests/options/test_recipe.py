@@ -28,7 +28,7 @@ def test_a_view_has_no_option_of_another_stage() -> None:
 
 def test_a_view_has_no_option_that_does_not_work() -> None:
     view = accepted(GOOD).view(TrainOptions)
-    for name in ("deepspeed", "trainer_cls", "flash_attention", "gc_steps"):
+    for name in ("deepcompile", "trainer_cls", "flash_attention", "gc_steps"):
         with pytest.raises(AttributeError, match=name):
             getattr(view, name)
 

@@ -53,7 +53,7 @@ RERUNS = {
     "pack train": ("curriculum_sampling",),
     "pack train eval": ("seed",),
     "train": (
-        *("train.num_processes", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
+        *("train.num_processes", "deepspeed", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
         *("micro_batch_size", "gradient_accumulation_steps", "num_epochs", "max_steps", "logging_steps", "save_steps"),
         *("batch_size", "eval_batch_size", "auto_find_batch_size", "saves_per_epoch", "save_strategy"),
         *("eval_steps", "evals_per_epoch", "eval_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),

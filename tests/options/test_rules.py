@@ -18,6 +18,8 @@ from tests.tiny import MINIMAL
 Case = tuple[str, dict[str, Any], str, dict[str, Any]]
 ROW = {"path": "rows.jsonl", "type": "chat_template"}
 FSDP: dict[str, Any] = {"offload_params": True}
+ZERO_2: dict[str, Any] = {"zero_optimization": {"stage": 2}}
+ZERO_3: dict[str, Any] = {"zero_optimization": {"stage": 3}}
 JUDGED: dict[str, Any] = {"reward_funcs": ["a.b"]}
 OTHER: dict[str, Any] = {"path": "a/b", "weight": 0.5}
 LINEAR: dict[str, Any] = {"method": "linear", "weight": 0.5, "others": [OTHER]}
@@ -640,7 +642,7 @@ CASES: list[Case] = [
     ),
     ("used_gradients_are_gone", {"optimizer": "lomo", "max_grad_norm": 0, "fp16": True}, "fp16", {"fp16": False}),
     ("some_optimizers_have_one_rate", {"optimizer": "lomo", "embedding_lr": 1e-5}, "embedding_lr", {"embedding_lr": None}),
-    ("matrices_are_whole", {"optimizer": "muon", "deepspeed": "z.json"}, "optimizer", {"deepspeed": None}),
+    ("matrices_are_whole", {"optimizer": "muon", "deepspeed": ZERO_2}, "optimizer", {"deepspeed": None}),
     ("matrices_are_whole", {"optimizer": "muon", "fsdp_config": FSDP}, "optimizer", {"fsdp_version": 2}),
     ("matrices_are_whole", {"optimizer": "dion", "fsdp_config": FSDP, "fsdp_version": 2}, "optimizer", {"optimizer": "muon"}),
     ("dion_has_two_rates", {"optimizer": "dion"}, "optimizer", {"dion_lr": 0.01}),
@@ -649,7 +651,7 @@ CASES: list[Case] = [
     ("relora_restarts_lora", {"relora": True, "jagged_restart_steps": 100}, "relora", {"adapter": "lora"}),
     (
         "relora_restarts_lora",
-        {"relora": True, "jagged_restart_steps": 100, "adapter": "lora", "deepspeed": "z.json"},
+        {"relora": True, "jagged_restart_steps": 100, "adapter": "lora", "deepspeed": ZERO_2},
         "relora",
         {"deepspeed": None},
     ),
@@ -739,8 +741,90 @@ CASES: list[Case] = [
     ),
     ("scaled_softmax_is_flexible", {"scaling_softmax": True}, "scaling_softmax", {"scaling_softmax": False}),
     ("one_memory_limit", {"max_memory": {0: "20GiB"}, "gpu_memory_limit": 20}, "gpu_memory_limit", {"max_memory": None}),
-    ("one_way_to_shard", {"deepspeed": "z.json", "fsdp_config": FSDP}, "deepspeed", {"fsdp_config": None}),
-    ("deepcompile_compiles_deepspeed", {"deepcompile": True}, "deepcompile", {"deepspeed": "z.json"}),
+    ("deepspeed_file_is_there", {"deepspeed": "z.json"}, "deepspeed", {"deepspeed": ZERO_2}),
+    ("deepspeed_settings_are_known", {"deepspeed": {"bf16": {"enabled": "auto"}}}, "deepspeed", {"deepspeed": ZERO_2}),
+    *(
+        ("deepspeed_settings_are_known", {"deepspeed": ZERO_2 | wrong}, key, {"deepspeed": ZERO_2 | right})
+        for wrong, key, right in (
+            ({"optimizer": {"type": "AdamW"}}, "deepspeed.optimizer", {}),
+            ({"scheduler": {"type": "WarmupLR"}}, "deepspeed.scheduler", {}),
+            ({"no_such": 1}, "deepspeed.no_such", {}),
+            ({"bf16": True}, "deepspeed.bf16", {"bf16": {"enabled": "auto"}}),
+            ({"fp16": {"enabled": True}}, "deepspeed.fp16.enabled", {"fp16": {"enabled": False, "loss_scale": 0}}),
+            ({"zero_force_ds_cpu_optimizer": True}, "deepspeed.zero_force_ds_cpu_optimizer", {"zero_force_ds_cpu_optimizer": False}),
+            ({"zero_optimization": {"stage": 4}}, "deepspeed.zero_optimization.stage", ZERO_3),
+            ({"zero_optimization": {"stage": True}}, "deepspeed.zero_optimization.stage", ZERO_3),
+            (
+                {"zero_optimization": {"stage": 2, "zero_quantized_gradients": True}},
+                "deepspeed.zero_optimization.zero_quantized_gradients",
+                ZERO_2,
+            ),
+            (
+                {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}},
+                "deepspeed.zero_optimization.offload_param.device",
+                {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu", "pin_memory": True}}},
+            ),
+            (
+                {"zero_optimization": {"stage": 2, "reduce_bucket_size": -1}},
+                "deepspeed.zero_optimization.reduce_bucket_size",
+                {"zero_optimization": {"stage": 2, "reduce_bucket_size": 5e8}},
+            ),
+        )
+    ),
+    *(
+        (
+            "deepspeed_agrees",
+            {"micro_batch_size": 2, "deepspeed": ZERO_2 | {key: wrong}},
+            f"deepspeed.{key}",
+            {"deepspeed": ZERO_2 | {key: right}},
+        )
+        for key, wrong, right in (
+            ("train_micro_batch_size_per_gpu", 1, 2),
+            ("gradient_accumulation_steps", 4, "auto"),
+            ("train_batch_size", 4, 2),
+            ("gradient_clipping", 0.5, 1),
+        )
+    ),
+    ("deepspeed_agrees", {"deepspeed": ZERO_2 | {"train_batch_size": 3}}, "deepspeed.train_batch_size", {"train": {"num_processes": 3}}),
+    (
+        "offloaded_weights_are_shared_out",
+        {"deepspeed": {"zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}}}},
+        "deepspeed.zero_optimization.offload_param",
+        {"deepspeed": {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}}},
+    ),
+    ("numbers_are_shared_out_whole", {"bf16": "full", "deepspeed": ZERO_2}, "bf16", {"bf16": True}),
+    ("numbers_are_shared_out_whole", {"fp16": True, "bf16": False, "deepspeed": ZERO_2}, "fp16", {"fp16": False}),
+    (
+        "numbers_are_shared_out_whole",
+        {"bf16": False, "deepspeed": ZERO_2 | {"bf16": {"enabled": True}}},
+        "deepspeed.bf16.enabled",
+        {"bf16": "auto"},
+    ),
+    (
+        "numbers_are_shared_out_whole",
+        {"bf16": True, "deepspeed": ZERO_2 | {"bf16": {"enabled": False}}},
+        "deepspeed.bf16.enabled",
+        {"deepspeed": ZERO_2 | {"bf16": {"enabled": "auto"}}},
+    ),
+    ("some_need_what_is_shared_out", {"rl": "dpo", "deepspeed": ZERO_2}, "rl", {"rl": None}),
+    ("some_need_what_is_shared_out", {"lisa_n_layers": 1, "deepspeed": ZERO_2}, "lisa_n_layers", {"deepspeed": None}),
+    ("some_need_what_is_shared_out", {"chunked_cross_entropy": True, "deepspeed": ZERO_3}, "chunked_cross_entropy", {"deepspeed": ZERO_2}),
+    (
+        "some_need_what_is_shared_out",
+        {"load_in_4bit": True, "adapter": "qlora", "deepspeed": ZERO_3},
+        "load_in_4bit",
+        {"deepspeed": ZERO_2},
+    ),
+    (
+        "rows_are_not_shared_out",
+        {"unfrozen_parameters": ["model.embed_tokens.weight[:32000]"], "deepspeed": ZERO_2},
+        "unfrozen_parameters",
+        {"unfrozen_parameters": ["model.embed_tokens.weight"]},
+    ),
+    ("cut_parameters_have_divisible_updates", {"optimizer": "adafactor", "deepspeed": ZERO_2}, "optimizer", {"optimizer": "sgd"}),
+    ("several_processes_are_ddp", {"ddp": False, "train": {"num_processes": 2}}, "ddp", {"deepspeed": ZERO_2}),
+    ("one_way_to_shard", {"deepspeed": ZERO_2, "fsdp_config": FSDP}, "deepspeed", {"fsdp_config": None}),
+    ("deepcompile_compiles_deepspeed", {"deepcompile": True}, "deepcompile", {"deepspeed": ZERO_2}),
     (
         "unpinned_only_when_offloaded",
         {"fsdp_version": 2, "fsdp_config": {"cpu_offload_pin_memory": False}},

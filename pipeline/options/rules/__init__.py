@@ -25,6 +25,7 @@ from pipeline.options.rules.packing import PACKING
 from pipeline.options.rules.preference import PREFERENCE
 from pipeline.options.rules.quantization import QUANTIZATION
 from pipeline.options.rules.schedule import SCHEDULE
+from pipeline.options.rules.sharding import SHARDING
 from pipeline.options.rules.sources import SOURCES
 from pipeline.options.rules.tokenizer import TOKENIZER
 
@@ -43,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     *ADAPTER,
     *MODEL,
     *MACHINE,
+    *SHARDING,
     *PREFERENCE,
     *COMPARISONS,
     *ONLINE,

@@ -100,6 +100,11 @@ DEPENDENT: tuple[_Needs, ...] = (
         "`train: {num_processes: 2}` or more",
         lambda options: options.train.num_processes > 1,
     ),
+    (
+        ("ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
+        "DDP, in whose place deepspeed is",
+        lambda options: not options.deepspeed,
+    ),
     (("fsdp_version",), "fsdp_config", lambda options: options.fsdp_config is not None),
     (
         ("metric_for_best_model", "greater_is_better"),

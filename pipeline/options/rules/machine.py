@@ -98,7 +98,7 @@ def one_memory_limit(options: RecipeOptions) -> Iterator[Broken]:
 
 def several_processes_are_ddp(options: RecipeOptions) -> Iterator[Broken]:
     """Without DDP each would train a model of its own."""
-    if options.ddp is False and options.train.num_processes > 1:
+    if options.ddp is False and options.train.num_processes > 1 and not options.deepspeed:
         yield broken("ddp train.num_processes", f"{options.train.num_processes} processes train together by DDP", "remove it")
 
 

@@ -1,0 +1,185 @@
+"""`deepspeed`: ZeRO trains what DDP trains, goes on after a kill to the same bytes, and leaves plain models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.errors import Interrupted, RegrowError
+from pipeline.options.views import TrainOptions
+from stages.merge.sharded.zero import ZeroShards
+from stages.train.arguments import training_arguments
+from stages.train.launch import Launch
+from stages.train.loop.schedule import plan_schedule
+from stages.train.sharding.settings import prepare_deepspeed, zero_settings
+from tests.train.test_launched import members, seven_bins
+from tests.train.workspace import FULL, LORA, train
+
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="pip install 'regrow[deepspeed]'")
+
+RUN: dict[str, Any] = FULL | {"num_epochs": 2, "learning_rate": 1e-2, "micro_batch_size": 1, "eval_steps": 1}
+
+
+def zero(stage: int, **settings: Any) -> dict[str, Any]:
+    """Every parameter of a tiny model is small, and kept whole unless told otherwise."""
+    threshold = {"stage3_param_persistence_threshold": 0} if stage == 3 else {}
+    return {"deepspeed": {"zero_optimization": {"stage": stage, **threshold, **settings}}}
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "lora": LORA | RUN,
+    **{f"zero {stage}": zero(stage) for stage in (1, 2, 3)},
+    "lora zero 3": LORA | RUN | zero(3),
+    "best": {"load_best_model_at_end": True, "save_steps": 1},
+    "best zero 3": {"load_best_model_at_end": True, "save_steps": 1, **zero(3)},
+    "offloaded": zero(3, offload_param={"device": "cpu"}, offload_optimizer={"device": "cpu"}),
+    "bf16": {"bf16": True},
+    "bf16 zero 3": {"bf16": True, **zero(3)},
+}
+KILLED = ("zero 1", "zero 2", "zero 3", "lora zero 3")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What two processes left behind."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return load_file(next((self.folder / "trained-0").glob("*model.safetensors")))
+
+    def table(self, name: str) -> list[list[float]]:
+        lines = (self.folder / "trained-0" / name).read_text(encoding="utf-8").splitlines()[1:]
+        return [[float(number) for number in line.split(",")] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """All runs, one after the other; ``… killed`` was killed in the middle of its last step."""
+    root = tmp_path_factory.mktemp("deepspeed")
+    published = seven_bins(root / "published")
+    jobs: list[tuple[str, dict[str, Any], int | None]] = []
+    for name, options in RUNS.items():
+        jobs.append((name, options, None))
+        jobs += [(f"{name} killed", options, 4), (f"{name} killed", options, None)] if name in KILLED else []
+    for name in {name for name, _, _ in jobs}:
+        shutil.copytree(published / "data", root / name / "data")
+    asked = [(str(root / name), RUN | options, step) for name, options, step in jobs]
+    subprocess.run([sys.executable, "-m", "tests.train.together", json.dumps(asked)], check=True, cwd=Path(__file__).parents[2])
+    return {name: Ended(root / name) for name, _, _ in jobs}
+
+
+@needs_deepspeed
+@pytest.mark.slow
+@pytest.mark.shows("deepspeed")
+@pytest.mark.parametrize(("name", "plain", "within"), [
+    ("zero 1", "ddp", 1e-5), ("zero 2", "ddp", 1e-5), ("zero 3", "ddp", 1e-5), ("offloaded", "ddp", 1e-5),
+    ("lora zero 3", "lora", 1e-5), ("best zero 3", "best", 1e-5), ("bf16 zero 3", "bf16", 5e-3),
+])  # fmt: skip
+def test_it_trains_what_ddp_trains(ended: dict[str, Ended], name: str, plain: str, within: float) -> None:
+    """Losses, rates and gradient norms of every step, evaluations, and the weights, whole and in float32."""
+    for table in ("log.csv", "eval.csv"):
+        for found, expected in zip(ended[name].table(table), ended[plain].table(table), strict=True):
+            assert found == pytest.approx(expected, rel=within)
+    weights, expected_weights = ended[name].weights, ended[plain].weights
+    assert weights.keys() == expected_weights.keys()
+    for key, weight in expected_weights.items():
+        torch.testing.assert_close(weights[key], weight, atol=within, rtol=within)
+
+
+@needs_deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_run_ends_in_the_same_bytes(ended: dict[str, Ended], name: str) -> None:
+    whole, killed = (ended[run].folder / "trained-0" for run in (name, f"{name} killed"))
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {path.name: path.read_bytes() for path in whole.iterdir()}
+
+
+@needs_deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_checkpoint_holds_a_model_and_its_shards(ended: dict[str, Ended], stage: int) -> None:
+    """The last one is that of the last step: `regrow merge --sharded` reads from its shards what was given out."""
+    run = ended[f"zero {stage}"]
+    checkpoint = run.folder / "scratch" / "checkpoints" / "checkpoint-4"
+    weights = run.weights
+    assert load_file(checkpoint / "model.safetensors").keys() >= weights.keys()
+    shards = ZeroShards(checkpoint / "global_step4")
+    for name, weight in weights.items():
+        assert torch.equal(shards.read(name), weight)
+
+
+@needs_deepspeed
+@pytest.mark.slow
+def test_a_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """SIGTERM to the one process that DVC knows, in the middle of a run that the stage starts by itself."""
+    options = RUN | zero(3) | {"train": {"num_processes": 2}, "num_epochs": 50, "save_steps": 100, "include_tkps": True}
+    workspace = seven_bins(tmp_path)
+    speed = workspace / "data" / "metrics" / "train" / "speed.csv"
+
+    def stop() -> None:
+        while not (speed.exists() and len(speed.read_text().splitlines()) > 2):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Interrupted, match="saved a checkpoint after step"):
+        train(workspace, options)
+    assert members() == []
+
+
+def view(**options: Any) -> TrainOptions:
+    return TrainOptions.model_validate({"learning_rate": 1e-3} | options)
+
+
+def test_what_other_options_decide_is_told() -> None:
+    options = view(micro_batch_size=3, gradient_accumulation_steps=2, max_grad_norm=0.5, **zero(3, overlap_comm=True))
+    told = zero_settings(options, "bf16", 4)
+    assert told["zero_optimization"] == {
+        "stage": 3,
+        "overlap_comm": True,
+        "stage3_param_persistence_threshold": 0,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+    sizes = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size", "gradient_clipping")
+    assert [told[name] for name in sizes] == [3, 2, 24, 0.5]
+    assert told["torch_autocast"]["enabled"] and not zero_settings(options, "fp32", 4)["torch_autocast"]["enabled"]
+
+
+@needs_deepspeed
+def test_transformers_accepts_what_it_is_told(tmp_path: Path) -> None:
+    options = view(bf16=True, **zero(2))
+    arguments = training_arguments(options, plan_schedule(options, 10, 1), "bf16", Launch(0, 1), tmp_path)
+    assert arguments.deepspeed_plugin.zero_stage == 2 and not arguments.bf16
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.train.packages.find_spec", lambda name: None)
+    with pytest.raises(RegrowError, match="deepspeed") as caught:
+        prepare_deepspeed(view(**zero(2)), "fp32")
+    assert "pip install 'regrow[deepspeed]'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("enabled", "precision"), [(True, "fp32"), (False, "bf16")])
+def test_numbers_that_the_machine_decided_are_compared(monkeypatch: pytest.MonkeyPatch, enabled: bool, precision: Any) -> None:
+    monkeypatch.setattr("stages.train.sharding.settings.require", lambda *_: None)
+    asked = {"deepspeed": zero(2)["deepspeed"] | {"bf16": {"enabled": enabled}}}
+    with pytest.raises(RegrowError, match=rf"bf16.enabled is {str(enabled).lower()}, and with bf16: auto this run computes in {precision}"):
+        prepare_deepspeed(view(**asked), precision)
