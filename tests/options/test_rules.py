@@ -754,6 +754,7 @@ CASES: list[Case] = [
             ({"zero_force_ds_cpu_optimizer": True}, "deepspeed.zero_force_ds_cpu_optimizer", {"zero_force_ds_cpu_optimizer": False}),
             ({"zero_optimization": {"stage": 4}}, "deepspeed.zero_optimization.stage", ZERO_3),
             ({"zero_optimization": {"stage": True}}, "deepspeed.zero_optimization.stage", ZERO_3),
+            ({"zero_optimization": 3}, "deepspeed.zero_optimization", ZERO_3),
             (
                 {"zero_optimization": {"stage": 2, "zero_quantized_gradients": True}},
                 "deepspeed.zero_optimization.zero_quantized_gradients",
@@ -765,7 +766,7 @@ CASES: list[Case] = [
                 {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu", "pin_memory": True}}},
             ),
             (
-                {"zero_optimization": {"stage": 2, "reduce_bucket_size": -1}},
+                {"zero_optimization": {"stage": 2, "reduce_bucket_size": float("inf")}},
                 "deepspeed.zero_optimization.reduce_bucket_size",
                 {"zero_optimization": {"stage": 2, "reduce_bucket_size": 5e8}},
             ),

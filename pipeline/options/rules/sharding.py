@@ -15,18 +15,20 @@ from pipeline.steps import accumulation_steps
 _AUTO = "auto"
 _FLAG, _COUNT, _AUTO_COUNT = "true or false", "a number from 0 on", 'a number from 0 on, or "auto"'
 
-_OFFLOAD = {"device": "none or cpu", "pin_memory": _FLAG, "buffer_count": _COUNT, "buffer_size": _COUNT, "max_in_cpu": _COUNT}
+_SIZE = 'a number from 1 on, or "auto"'
+
+_OFFLOAD = {"device": "none or cpu", "pin_memory": _FLAG, "buffer_count": _COUNT}
 _ZERO: dict[str, str | Mapping[str, str]] = {
     "stage": "1, 2 or 3",
     "contiguous_gradients": _FLAG,
     "reduce_scatter": _FLAG,
-    "reduce_bucket_size": _AUTO_COUNT,
+    "reduce_bucket_size": _SIZE,
     "allgather_partitions": _FLAG,
     "allgather_bucket_size": _COUNT,
     "overlap_comm": _FLAG,
     "round_robin_gradients": _FLAG,
     "offload_optimizer": _OFFLOAD,
-    "offload_param": _OFFLOAD,
+    "offload_param": {**_OFFLOAD, "buffer_size": _COUNT, "max_in_cpu": _COUNT},
     "sub_group_size": _COUNT,
     "stage3_prefetch_bucket_size": _AUTO_COUNT,
     "stage3_param_persistence_threshold": _AUTO_COUNT,
@@ -72,7 +74,8 @@ _TESTS: dict[str, Callable[[Any], bool]] = {
     _FLAG: lambda value: isinstance(value, bool),
     _COUNT: lambda value: _is_count(value),
     _AUTO_COUNT: lambda value: value == _AUTO or _is_count(value),
-    "1, 2 or 3": lambda value: _is_count(value) and value in (1, 2, 3),
+    _SIZE: lambda value: value == _AUTO or (_is_count(value) and value > 0),
+    "1, 2 or 3": lambda value: isinstance(value, int) and not isinstance(value, bool) and value in (1, 2, 3),
     "none or cpu": lambda value: value in ("none", "cpu"),
     "true": lambda value: value is True,
     "false": lambda value: value is False,
@@ -83,7 +86,7 @@ _TESTS: dict[str, Callable[[Any], bool]] = {
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value == int(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**53 and value == int(value)
 
 
 def zero_stage(options: RecipeOptions) -> int:
@@ -108,7 +111,8 @@ def deepspeed_settings_are_known(options: RecipeOptions) -> Iterator[Broken]:
     """What is not passed on is refused; what is, has values that DeepSpeed takes."""
     if not isinstance(options.deepspeed, dict) or not options.deepspeed:
         return
-    if not zero_stage(options) and "stage" not in (options.deepspeed.get("zero_optimization") or {}):
+    zero = options.deepspeed.get("zero_optimization", {})
+    if isinstance(zero, dict) and "stage" not in zero:
         yield broken("deepspeed", "it names no stage of ZeRO", "write `zero_optimization: {stage: 2}` inside, or 1 or 3")
     yield from _known(options.deepspeed, {"zero_optimization": _ZERO, **_OTHERS}, ("deepspeed",))
 
@@ -134,7 +138,11 @@ def deepspeed_agrees(options: RecipeOptions) -> Iterator[Broken]:
     for key, (expected, why) in _decided(options).items():
         value = options.deepspeed.get(key, _AUTO)
         if value != _AUTO and (isinstance(value, bool) or value != expected):
-            yield Broken((("deepspeed", key),), f"{why} it {expected:g}", f'write "auto", or {expected:g}')
+            yield Broken((("deepspeed", key),), f"{why} it {_short(expected)}", f'write "auto", or {_short(expected)}')
+
+
+def _short(number: float) -> str:
+    return str(int(number) if number == int(number) else number)
 
 
 def _decided(options: RecipeOptions) -> dict[str, tuple[float, str]]:
