@@ -28,6 +28,7 @@ from stages.train.model.few_bits import each_row_alone
 from stages.train.model.parts import part_callbacks
 from stages.train.model.precision import Precision, as_in_training
 from stages.train.model.qat import rounding_callbacks, simulate_rounding
+from stages.train.sharding.placing import at_its_kernels
 from stages.train.trainer import BinTrainer
 
 
@@ -88,7 +89,7 @@ def _texts(
     trainer = kind(model, arguments, make(corpus.bins), order, pad, _padding(job), held_out, options=job.options)
     # After the Trainer exists: it is what switches the cache off, and a cache would let rows see each other.
     joined = joins_rows(job.options, model) and job.options.micro_batch_size > 1
-    with as_in_training(job.options, model.device), each_row_alone(model):
+    with at_its_kernels(model, job.options, arguments.device), as_in_training(job.options, model.device), each_row_alone(model):
         check_isolation(trainer.model, corpus.bins, corpus.tokens, joined=joined)
     return trainer
 

@@ -26,6 +26,7 @@ from stages.merge.sharded.zero import ZeroShards
 from stages.train.arguments import training_arguments
 from stages.train.launch import Launch
 from stages.train.loop.schedule import plan_schedule
+from stages.train.sharding.placing import at_its_kernels
 from stages.train.sharding.settings import prepare_deepspeed, zero_settings
 from tests.train.test_launched import members, seven_bins
 from tests.train.workspace import FULL, LORA, train
@@ -168,6 +169,21 @@ def test_transformers_accepts_what_it_is_told(tmp_path: Path) -> None:
     options = view(bf16=True, **zero(2))
     arguments = training_arguments(options, plan_schedule(options, 10, 1), "bf16", Launch(0, 1), tmp_path)
     assert arguments.deepspeed_plugin.zero_stage == 2 and not arguments.bf16
+
+
+@pytest.mark.parametrize(("attention", "moves"), [("flash_attention_2", ["meta", "cpu"]), ("sdpa", [])])
+def test_kernels_of_a_gpu_find_the_weights_there(attention: str, moves: list[str]) -> None:
+    moved: list[str] = []
+
+    class Model(torch.nn.Linear):
+        device = torch.device("cpu")
+
+        def to(self, place: Any) -> Any:  # type: ignore[override]
+            moved.append(str(place))
+
+    with at_its_kernels(Model(1, 1), view(attn_implementation=attention, **zero(3)), torch.device("meta")):
+        assert moved == moves[:1]
+    assert moved == moves
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
