@@ -129,10 +129,11 @@ def test_a_checkpoint_holds_a_model_and_its_shards(ended: dict[str, Ended], stag
 
 @needs_deepspeed
 @pytest.mark.slow
-def test_a_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
+def test_a_stop_leaves_a_checkpoint_that_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """SIGTERM to the one process that DVC knows, in the middle of a run that the stage starts by itself."""
-    options = RUN | zero(3) | {"train": {"num_processes": 2}, "num_epochs": 50, "save_steps": 100, "include_tkps": True}
-    workspace = seven_bins(tmp_path)
+    options = RUN | zero(3) | {"train": {"num_processes": 2}, "num_epochs": 8, "save_steps": 100, "include_tkps": True}
+    whole, _ = train(seven_bins(tmp_path / "whole"), options)
+    workspace = seven_bins(tmp_path / "stopped")
     speed = workspace / "data" / "metrics" / "train" / "speed.csv"
 
     def stop() -> None:
@@ -143,7 +144,9 @@ def test_a_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(Interrupted, match="saved a checkpoint after step"):
         train(workspace, options)
-    assert members() == []
+    assert members() == [] and not (workspace / "data" / "trained").exists()
+    resumed, _ = train(workspace, options)
+    assert resumed.files == whole.files
 
 
 def view(**options: Any) -> TrainOptions:
