@@ -19,7 +19,7 @@ from pipeline.options.optimizer import OptimizerName
 from stages.train.optimizers.build import build_optimizer
 from stages.train.optimizers.groups import projected
 from stages.train.optimizers.layerwise import Layerwise
-from stages.train.optimizers.settings import adam_settings, check_arguments
+from stages.train.optimizers.settings import adam_settings, check_arguments, check_possible
 from tests.train.stepping import Weights, asked, differ, step, stepped, tiny_model, view
 from tests.train.workspace import FULL, SignalAt, finished, read_log, train
 
@@ -179,6 +179,23 @@ def test_wrong_projections_are_refused(given: dict[str, Any], works: str) -> Non
     with pytest.raises(RegrowError, match=f"optim_args: {next(iter(given))} is ") as caught:
         check_arguments("apollo_adamw", torch.optim.AdamW, given, OPTIMIZERS["apollo_adamw"])
     assert works in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("lomo", {"clip_grad_norm": 1.0}, "clip_grad_norm, but lomo changes weights during the backward pass"),
+        ("lion_pytorch", {"use_triton": True}, "use_triton needs the package triton"),
+        ("adamw_8bit", {"optim_bits": 32}, "optim_bits is what the name adamw_8bit says"),
+        ("adamw_torch", {"capturable": True}, "capturable is for CUDA"),
+    ],
+)
+def test_arguments_that_fail_at_the_first_step_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: dict[str, Any], says: str
+) -> None:
+    monkeypatch.setattr("stages.train.optimizers.settings.find_spec", lambda name: None)
+    with pytest.raises(RegrowError, match=f"optim_args: {says}"):
+        check_possible(name, given, OPTIMIZERS[name])
 
 
 @pytest.mark.parametrize("options", [{"optimizer": "muon"}, {"optimizer": "dion", "dion_lr": 0.01, "dion_rank_fraction": 0.25}])

@@ -25,7 +25,7 @@ from stages.train.optimizers.dion import Dion
 from stages.train.optimizers.groups import grouped, hidden_matrices, projected, trained
 from stages.train.optimizers.joined import Joined
 from stages.train.optimizers.layerwise import Layerwise
-from stages.train.optimizers.settings import adam_settings, check_arguments, dion_settings, given_arguments
+from stages.train.optimizers.settings import adam_settings, check_arguments, check_possible, dion_settings, given_arguments
 from stages.train.optimizers.sinkgd import SinkGD
 
 _OWN: dict[str, type[Optimizer]] = {"adopt_adamw": Adopt, "dion": Dion, "sinkgd": SinkGD}
@@ -68,7 +68,9 @@ def check_optimizer(options: TrainOptions) -> tuple[Any, dict[str, Any]]:
         RegrowError: a package or a GPU that it needs is not there, or ``optim_args`` are not its.
     """
     kind, given = optimizer_class(options.optimizer), given_arguments(options)
-    check_arguments(options.optimizer, kind, given, OPTIMIZERS[options.optimizer])
+    known = OPTIMIZERS[options.optimizer]
+    check_arguments(options.optimizer, kind, given, known)
+    check_possible(options.optimizer, given, known)
     return kind, given
 
 

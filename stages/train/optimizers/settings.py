@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
+
+import torch
 
 from pipeline.errors import RegrowError
 from pipeline.optimizers import BETAS, EPSILONS, Known
@@ -69,6 +72,24 @@ def _read(value: Any) -> Any:
         except ValueError:
             continue
     return value
+
+
+def check_possible(name: str, given: Mapping[str, Any], known: Known) -> None:
+    """Refuse what the class takes and cannot do: packages find out at the first step, and one then ends the process.
+
+    Raises:
+        RegrowError: such an argument.
+    """
+    if "optim_bits" in given and "optim_bits" in known.fixed:
+        raise RegrowError(f"optim_args: optim_bits is what the name {name} says.", "Write the optimizer of the bits that you want.")
+    if given.get("capturable") and not torch.cuda.is_available():
+        raise RegrowError("optim_args: capturable is for CUDA, and this machine has no CUDA device.", "Remove it.")
+    if given.get("use_triton") and find_spec("triton") is None:
+        raise RegrowError("optim_args: use_triton needs the package triton, which is not installed.", "Remove it.")
+    clips = [argument for argument in ("clip_grad_norm", "clip_grad_value") if given.get(argument) is not None]
+    if clips and known.updates == "during the backward pass":
+        wrong = f"{name} changes weights during the backward pass, before all gradients are known"
+        raise RegrowError(f"optim_args: {clips[0]}, but {wrong}.", "Remove it.")
 
 
 def check_arguments(name: str, takes: Any, given: Mapping[str, Any], known: Known) -> None:
