@@ -148,7 +148,7 @@ def test_killed_while_its_checkpoints_are_removed_it_is_done_again(held_out: Pat
                 shutil.rmtree(checkpoint)
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="could save nothing"):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("pipeline.runner.shutil.rmtree", remove_half)
         train(measured, options)
     trained, metrics = train(measured, options)

@@ -33,6 +33,8 @@ def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
     named = options.lora_target_modules
     if isinstance(named, list):
         _require(model, "lora_target_modules", named, _module_names(model), _ends_with)
+    if isinstance(named, str) and named != _EVERY:
+        _require_pattern(model, named)
     if not options.lora_target_linear and named != _EVERY:
         return [] if named is None and options.lora_target_parameters else named
     if isinstance(named, str) and named != _EVERY:
@@ -44,6 +46,16 @@ def target_modules(model: Any, options: TrainOptions) -> str | list[str] | None:
     # PEFT knows neither every head that judges nor which linear modules route, and counts layers only in names.
     by_name = others or options.peft_layers_to_transform or options.reward_model or options.process_reward_model or router_names(model)
     return sorted({*others, *linear_names(model)}) if by_name else _EVERY
+
+
+def _require_pattern(model: Any, named: str) -> None:
+    try:
+        re.compile(named)
+    except re.error as error:
+        raise RegrowError(
+            f"lora_target_modules: {named!r} is no regular expression: {error}.",
+            f"Write a list of names, such as some of {', '.join(linear_names(model))}.",
+        ) from None
 
 
 def target_parameters(model: Any, options: TrainOptions) -> list[str] | None:
