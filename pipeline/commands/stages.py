@@ -79,11 +79,13 @@ def merge(
 
 def join() -> None:
     """Train along with another machine, which runs `dvc repro` in this folder with train.num_machines; waits for it to begin."""
+    from pipeline.models import let_idle_threads_sleep
     from pipeline.progress import open_progress
     from pipeline.project import find_project
     from pipeline.runner import job_of_another_machine
 
+    let_idle_threads_sleep()
     project, machines = find_project(), open_machines()
     stage = open_stage("train")
     invitation = machines.await_invitation(project.scratch / stage.name, open_progress().say)
-    machines.join(job_of_another_machine(project, stage), invitation)
+    machines.join(lambda: job_of_another_machine(project, stage), invitation)

@@ -20,12 +20,12 @@ from stages.train.loop.stopping import stopped_anywhere
 def run(job: Job[TrainOptions]) -> Metrics:
     """Train and fill data/trained, in as many processes as ``train.num_processes`` says; see :mod:`stages.train.session`."""
     count = job.options.train.num_processes
-    if count == 1 and not (job.options.deepspeed and "RANK" not in os.environ):  # DeepSpeed trains in processes that were launched
-        with stopped_anywhere():
+    with stopped_anywhere():
+        if count == 1 and not (job.options.deepspeed and "RANK" not in os.environ):  # DeepSpeed trains in processes that were launched
             return train_alone(job)
-    from stages.train.processes import train_together
+        from stages.train.processes import train_together
 
-    return train_together(job, count)
+        return train_together(job, count)
 
 
 def train_alone(job: Job[TrainOptions]) -> Metrics:

@@ -23,10 +23,13 @@ from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
 from pipeline.stage import Job
 from stages.train.checkpoints.origin import differences, origin_of
+from stages.train.loop.stopping import stopped_anywhere
 
 _INVITATION = "lead.json"
 _HELLO = 10.0
 """Seconds that someone who connects has to show the token."""
+_LONGEST = 2**20
+"""Bytes of a message."""
 _POLL = 0.5
 
 
@@ -64,7 +67,6 @@ class Line:
     def __init__(self, connection: socket.socket, machine: str = "") -> None:
         self.machine = machine
         self._connection = connection
-        self._lines = connection.makefile("r", encoding="utf-8")
 
     def fileno(self) -> int:
         """For those who wait for several of them."""
@@ -75,52 +77,82 @@ class Line:
         with suppress(OSError):
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def hear(self) -> dict[str, Any] | None:
-        """The next message; ``None`` when the other side has hung up, or says what is none."""
+    def hear(self, within: float | None = None) -> dict[str, Any] | None:
+        """The next message; ``None`` when the other side has hung up, says what is none, or is not done ``within`` these seconds.
+
+        Nothing is read beyond it: who waits for several lines would not be told of what has been read already.
+        """
+        said, until = bytearray(), None if within is None else time.monotonic() + within
         try:
-            message = json.loads(self._lines.readline())
-        except (OSError, ValueError):
+            while not said.endswith(b"\n"):
+                self._connection.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
+                if not (byte := self._connection.recv(1)) or len(said) == _LONGEST:
+                    return None
+                said += byte
+            self._connection.settimeout(None)
+            message = json.loads(said)
+        except (OSError, ValueError, RecursionError):
             return None
         return message if isinstance(message, dict) else None
 
     def close(self) -> None:
         """Hang up."""
-        self._lines.close()
         self._connection.close()
 
 
 @contextmanager
 def led(job: Job[TrainOptions], count: int, machines: int) -> Iterator[tuple[Place, list[Line]]]:
-    """Wait until all machines have joined; this one's place, and a line to each of the others."""
+    """Wait until all machines have joined; this one's place, and a line to each of the others.
+
+    Raises:
+        RegrowError: the port is not free, a machine left or has something else to train.
+    """
     given, own = job.options.train.main_process_port, count // machines
-    address, port = os.environ.get("MASTER_ADDR") or socket.gethostname(), given + 1 if given else free_port()
+    address = os.environ.get("MASTER_ADDR") or socket.gethostname()
     with ExitStack() as held:
-        door = held.enter_context(socket.create_server(("", given or 0)))
-        with _invitation(job, count, address, door.getsockname()[1]) as token:
+        # Who comes when all are there finds a closed door, and does not wait until the run has ended.
+        with _listen(given) as door, _invitation(job, count, address, door.getsockname()[1]) as token:
+            if given:
+                _listen(given + 1).close()
             job.progress.say(f"Waiting for {machines - 1} of {machines} machines: run `regrow join` on each, in this folder.")
-            lines = list(_gather(door, token, machines - 1, held, job.progress.say))
+            lines = _gather(door, token, machines - 1, held, job.progress.say)
+        port = given + 1 if given else free_port()
         for number, line in enumerate(lines, 1):
             line.tell(asdict(Place(number * own, own, count, address, port)))
         yield Place(0, own, count, address, port), lines
 
 
-def _gather(door: socket.socket, token: str, wanted: int, held: ExitStack, say: Callable[[str], None]) -> Iterator[Line]:
-    """Lines to so many machines, each as soon as it is ready: it has looked at what it is to train."""
+def _listen(port: int | None) -> socket.socket:
+    """On the ``port``, or any that is free."""
+    try:
+        return socket.create_server(("", port or 0))
+    except OSError as error:
+        raise RegrowError(
+            f"train.main_process_port: port {port} cannot be had on this machine: {os.strerror(error.errno or 0)}.",
+            "Write another (it and the one above it are used), or remove it: any that are free are taken then.",
+        ) from None
+
+
+def _gather(door: socket.socket, token: str, wanted: int, held: ExitStack, say: Callable[[str], None]) -> list[Line]:
+    """Lines to so many machines, which all are ready: they have looked at what they are to train. One that leaves ends the run."""
     knocking: list[Line] = []
-    while wanted:
-        ends: list[socket.socket | Line] = [door, *knocking]
+    joined: list[Line] = []
+    while len(joined) < wanted:
+        ends: list[socket.socket | Line] = [door, *knocking, *joined]
         for source in ready_ends(ends):
             if isinstance(source, socket.socket):
                 if (line := _welcome(source, token)) is not None:
                     held.callback(line.close)
                     knocking.append(line)
-                continue
-            if (failure := outcome(source)) is not None:
+            elif (failure := outcome(source)) is not None:
                 raise failure
-            knocking.remove(source)
-            wanted -= 1
-            say(f"{source.machine} has joined, {wanted} to come.")
-            yield source
+            elif len(joined) < wanted:
+                knocking.remove(source)
+                joined.append(source)
+                say(f"{source.machine} has joined, {wanted - len(joined)} to come.")
+    for line in knocking:
+        line.close()
+    return joined
 
 
 @contextmanager
@@ -143,13 +175,11 @@ def _invitation(job: Job[TrainOptions], count: int, address: str, port: int) -> 
 def _welcome(door: socket.socket, token: str) -> Line | None:
     """The next who knocks, if the token is right."""
     connection, _ = door.accept()
-    connection.settimeout(_HELLO)
     line = Line(connection)
-    hello = line.hear() or {}
-    if not secrets.compare_digest(str(hello.get("token")), token):
+    hello = line.hear(_HELLO) or {}
+    if not secrets.compare_digest(str(hello.get("token")).encode(errors="replace"), token.encode()):
         line.close()
         return None
-    connection.settimeout(None)
     line.machine = str(hello.get("machine"))
     return line
 
@@ -163,16 +193,21 @@ class Invitation:
 
 
 def await_invitation(runs: Path, say: Callable[[str], None]) -> Invitation:
-    """The invitation in one of the folders in ``runs``, as soon as there is one that somebody answers."""
+    """The invitation in one of the folders in ``runs``, as soon as there is one that somebody answers.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
     said = False
-    while True:
-        for path in sorted(runs.glob(f"*/{_INVITATION}")):
-            if (found := _answered(path)) is not None:
-                return found
-        if not said:
-            say("Waiting for a run that another machine leads in this folder (`dvc repro` with train.num_machines there).")
-            said = True
-        time.sleep(_POLL)
+    with stopped_anywhere():
+        while True:
+            for path in sorted(runs.glob(f"*/{_INVITATION}")):
+                if (found := _answered(path)) is not None:
+                    return found
+            if not said:
+                say("Waiting for a run that another machine leads in this folder (`dvc repro` with train.num_machines there).")
+                said = True
+            time.sleep(_POLL)
 
 
 def _answered(path: Path) -> Invitation | None:
@@ -188,34 +223,44 @@ def _answered(path: Path) -> Invitation | None:
     return Invitation(line, told["origin"])
 
 
-def join(job: Job[TrainOptions], invitation: Invitation) -> None:
-    """Take part in the run that another machine leads, until it ends.
+def join(opened: Callable[[], Job[TrainOptions]], invitation: Invitation) -> None:
+    """Take part in the run that another machine leads, until it ends; it is told what goes wrong here, ``opened`` included.
 
     Raises:
         RegrowError: what is trained there is something else here; the leading machine has ended; what a process of this one raised.
         Interrupted: the run was asked to stop, on whichever machine.
     """
-    from stages.train.processes import train_in_place
-
     line = invitation.line
     try:
-        found = list(differences(invitation.origin, origin_of(job, job.options.train.num_processes, "")))
-        if found:
-            raise RegrowError(
-                f"{line.machine} leads another run:\n  " + "\n  ".join(found),
-                "All machines must see the same folder and have the same packages.",
-            )
-        line.tell({"done": "looked at what is trained"})
-        job.progress.say(f"Joined {line.machine}; the run begins when all machines are there.")
-        if (told := line.hear()) is None:
-            raise leader_gone(line)
-        train_in_place(job, Place(**told), [line])
-        line.tell({"done": "trained"})
+        with stopped_anywhere():
+            _take_part(opened(), invitation)
     except RegrowError as error:
         line.tell({"stopped": isinstance(error, Interrupted), "message": error.message, "remedy": error.remedy})
         raise
     finally:
         line.close()
+
+
+def _take_part(job: Job[TrainOptions], invitation: Invitation) -> None:
+    from stages.train.processes import train_in_place
+
+    line = invitation.line
+    found = list(differences(invitation.origin, origin_of(job, job.options.train.num_processes, "")))
+    if found:
+        raise RegrowError(
+            f"{line.machine} leads another run:\n  " + "\n  ".join(found),
+            "All machines must see the same folder and have the same packages.",
+        )
+    line.tell({"done": "looked at what is trained"})
+    job.progress.say(f"Told {line.machine} that this machine is ready; the run begins when all are.")
+    if (told := line.hear()) is None:
+        raise RegrowError(
+            f"{line.machine}, which leads the run, has ended it, or had all its machines already.",
+            "Run `regrow join` again when it waits for machines.",
+        )
+    job.progress.say(f"Joined {line.machine}.")
+    train_in_place(job, Place(**told), [line])
+    line.tell({"done": "trained"})
 
 
 def leader_gone(line: Line) -> RegrowError:

@@ -150,7 +150,7 @@ def _wait(results: list[Connection], lines: list[Line], place: Place, passed: li
 def _of_machine(line: Line, leads: bool, passed: list[int]) -> RegrowError | None:
     """What became of another machine's part. The leading one says nothing until it ends."""
     ended = outcome(line) if leads else leader_gone(line)
-    return _stopped_early() if ended is not None and passed else ended
+    return _stopped_early() if ended is not None and passed and not isinstance(ended, Interrupted) else ended
 
 
 def _stopped_early() -> Interrupted:

@@ -9,14 +9,15 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.artifact import open_artifact
-from pipeline.errors import RegrowError
+from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import RecipeOptions
 from pipeline.stage import Job
 from stages.train import STAGE
@@ -124,12 +125,105 @@ def test_another_run_is_not_joined(workspace: Path) -> None:
     theirs, mine = (job_in(workspace, {"learning_rate": rate, "train": TWO["train"]}) for rate in (0.1, 0.2))
     ours, other = socket.socketpair()
     with pytest.raises(RegrowError, match=r"leads another run:\n  learning_rate: 0.1 there, 0.2 here"):
-        join(mine, Invitation(Line(ours, "elsewhere"), origin_of(theirs, 2, "")))
+        join(lambda: mine, Invitation(Line(ours, "elsewhere"), origin_of(theirs, 2, "")))
     assert Line(other).hear() == {
         "stopped": False,
         "message": "elsewhere leads another run:\n  learning_rate: 0.1 there, 0.2 here",
         "remedy": "All machines must see the same folder and have the same packages.",
     }
+
+
+@contextmanager
+def meanwhile(act: Callable[[], None]) -> Iterator[None]:
+    """Something that happens while the block waits."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def knock(job: Job[Any], *messages: dict[str, Any]) -> Line:
+    """As a machine does that joins, with all it says sent at once."""
+    while not (job.scratch / "lead.json").exists():
+        time.sleep(0.01)
+    told = json.loads((job.scratch / "lead.json").read_text(encoding="utf-8"))
+    connection = socket.create_connection(("127.0.0.1", told["port"]))
+    said = [{"token": told["token"], "machine": "another"}, *messages]
+    connection.sendall(b"".join(json.dumps(message).encode() + b"\n" for message in said))
+    return Line(connection)
+
+
+def test_a_machine_too_many_is_sent_away(workspace: Path) -> None:
+    """However fast what they say arrives, one has a place and the other does not wait until the run has ended."""
+    job = job_in(workspace, {"train": TWO["train"]})
+    lines: list[Line] = []
+
+    def others() -> None:
+        first = knock(job)  # it is not ready yet, so that both are there
+        lines.extend([first, knock(job, {"done": "looked"})])
+
+    with meanwhile(others), led(job, 2, 2) as (place, joined):
+        assert len(joined) == 1 and place.world_size == 2
+        assert [line.hear(20) is None for line in lines] == [True, False]
+
+
+def test_a_machine_that_leaves_before_the_run_begins_ends_it(workspace: Path) -> None:
+    """The others are not waited for in vain."""
+    job = job_in(workspace, {"train": {"num_processes": 3, "num_machines": 3}})
+    with (
+        meanwhile(lambda: knock(job, {"done": "looked"}).close()),
+        pytest.raises(RegrowError, match="another has left the run"),
+        led(job, 3, 3),
+    ):
+        pass
+
+
+def test_a_stop_while_machines_are_awaited(workspace: Path) -> None:
+    """It is one message, and no invitation is left; so it is on the machine that waits for the others."""
+    job = job_in(workspace, {"train": TWO["train"]})
+
+    def stop() -> None:
+        knock(job)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with meanwhile(stop), pytest.raises(Interrupted, match="Training was stopped"):
+        STAGE.run(job)
+    assert not (job.scratch / "lead.json").exists()
+
+    ours, other = socket.socketpair()
+    lead = Line(other)
+
+    def stop_there() -> None:
+        assert lead.hear() == {"done": "looked at what is trained"}
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with meanwhile(stop_there), pytest.raises(Interrupted, match="Training was stopped"):
+        join(lambda: job, Invitation(Line(ours, "elsewhere"), origin_of(job, 2, "")))
+    assert (lead.hear() or {})["stopped"]
+
+
+def test_what_cannot_be_opened_is_told_to_the_machine_that_leads() -> None:
+    """Its message is there too, and not only that a machine has left."""
+    ours, other = socket.socketpair()
+
+    def opened() -> Job[Any]:
+        raise RegrowError("data/packed is damaged.", "Remove it.")
+
+    with pytest.raises(RegrowError, match="damaged"):
+        join(opened, Invitation(Line(ours, "elsewhere"), {}))
+    assert Line(other).hear() == {"stopped": False, "message": "data/packed is damaged.", "remedy": "Remove it."}
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_port_that_is_taken_is_named(workspace: Path, above: int) -> None:
+    """It and the one above it."""
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        job = job_in(workspace, {"train": {"num_processes": 2, "num_machines": 2, "main_process_port": port - above}})
+        with pytest.raises(RegrowError, match=f"main_process_port: port {port} cannot be had"), led(job, 2, 2):
+            pass
 
 
 def test_only_who_knows_the_token_joins(workspace: Path) -> None:
@@ -144,17 +238,23 @@ def test_only_who_knows_the_token_joins(workspace: Path) -> None:
         invitation = await_invitation(job.scratch.parent, lambda _: None)
         told = json.loads((job.scratch / "lead.json").read_text(encoding="utf-8"))
         assert (job.scratch / "lead.json").stat().st_mode & 0o077 == 0
-        for message in (b"GET / HTTP/1.1\r\n", b"[]\n", b'{"token": "guess"}\n', b"\n"):
+        strangers = (
+            b"GET / HTTP/1.1\r\n",
+            b"[]\n",
+            b'{"token": "guess"}\n',
+            '{"token": "\u00e9\\ud800"}\n'.encode(),
+            b"[" * 5000 + b"\n",
+            b"\n",
+        )
+        for message in strangers:
             with socket.create_connection(("127.0.0.1", told["port"])) as stranger:
                 stranger.sendall(message)
                 assert stranger.recv(100) == b""
         invitation.line.tell({"done": "looked"})
         joined.append(str(invitation.line.hear()))
 
-    thread = threading.Thread(target=others)
-    thread.start()
-    with led(job, 2, 2) as (place, lines):
-        thread.join()
+    with meanwhile(others), led(job, 2, 2) as (place, lines):
+        pass
     assert [line.machine for line in lines] == [socket.gethostname()] and (place.first, place.count, place.world_size) == (0, 1, 2)
     assert joined == [str({"first": 1, "count": 1, "world_size": 2, "address": "127.0.0.1", "port": place.port})]
     assert not (job.scratch / "lead.json").exists()
