@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.digest import digest_file
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.progress import Task
-from stages.train.checkpoints.complete import MARKER, ORIGIN, mark_complete
+from stages.train.checkpoints import complete
+from stages.train.checkpoints.complete import MARKER, ORIGIN, is_complete, mark_complete
 from tests.train.workspace import FULL, LORA, Heard, SignalAt, finished, train
 
 EVERY: dict[str, Any] = {name: value for name, value in FULL.items() if name != "save_steps"} | {"save_total_limit": 9}
@@ -216,3 +218,19 @@ def test_a_run_killed_after_its_last_step_has_nothing_left_to_train(published: P
 
 def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_checkpoint_that_goes_while_it_is_looked_at_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several processes the leading one removes what is damaged while others may still read it."""
+    folder = tmp_path / "checkpoint-4"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"1")
+    mark_complete(folder)
+    assert is_complete(folder)
+
+    def slowly(path: Path) -> str:
+        shutil.rmtree(folder)
+        return digest_file(path)
+
+    monkeypatch.setattr(complete, "digest_file", slowly)
+    assert not is_complete(folder)

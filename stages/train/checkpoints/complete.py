@@ -91,15 +91,15 @@ def _by_step(root: Path) -> list[Path]:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its marker and is as the marker says."""
+    """Whether a checkpoint has its marker and is as the marker says. One that the leading process removes meanwhile is not."""
     try:
         listed = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+        if not isinstance(listed, dict) or listed.keys() != _files(checkpoint).keys():
+            return False
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return bool(listed == _states(checkpoint, pool))
     except (FileNotFoundError, ValueError):
         return False
-    if not isinstance(listed, dict) or listed.keys() != _files(checkpoint).keys():
-        return False
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return bool(listed == _states(checkpoint, pool))
 
 
 def _states(checkpoint: Path, pool: Executor) -> dict[str, dict[str, Any]]:
