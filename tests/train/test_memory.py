@@ -17,6 +17,7 @@ from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
 from stages.train.loss import LossInPieces, token_loss
 from stages.train.model.build import build_model
+from stages.train.model.compilation import compile_layers
 from stages.train.model.offload import Away, Store, choose_place, keep_activations
 from stages.train.model.tiling import tile_mlps
 from tests.tiny import publish_artifact
@@ -187,6 +188,17 @@ def test_logits_that_are_capped_cannot_be_had_in_pieces() -> None:
     model = Gemma2ForCausalLM(Gemma2Config(**SIZES, num_attention_heads=4, head_dim=8, final_logit_softcapping=30.0))
     with pytest.raises(RegrowError, match="Gemma2ForCausalLM does more to its logits than its output head"):
         LossInPieces(model, 4)
+
+
+def test_nothing_is_compiled_to_look_at_the_head() -> None:
+    """A graph for three tokens would take as long as one for a bin."""
+    from torch._dynamo.utils import counters
+
+    model = GraniteForCausalLM(GraniteForCausalLM.config_class(**SIZES, num_attention_heads=4, pad_token_id=0, eos_token_id=2))
+    compile_layers(model, view(torch_compile=True, torch_compile_backend="eager"))
+    counters.clear()
+    LossInPieces(model, 4)
+    assert not counters["stats"]
 
 
 @pytest.mark.parametrize("make", [GraniteForCausalLM, CohereForCausalLM])
