@@ -36,12 +36,14 @@ def choose(workers: int | None) -> Otherwise:
 
 
 def prepare(clone: Project, otherwise: Otherwise) -> None:
-    """Set the number of workers, and caches of the clone's own; links to artifacts (`output_dir`) are left out."""
+    """Set the number of workers, and have all processes here: no other machine joins a clone. Links to artifacts are left out."""
     yaml = YAML()
     params = yaml.load(clone.params.read_text(encoding="utf-8"))
     for name in ("dataset_processes", "output_dir"):
         params.pop(name, None)
     params["dataset_num_proc"] = otherwise.workers
+    for name in ("num_machines", "main_process_port") if isinstance(params.get("train"), dict) else ():
+        params["train"].pop(name, None)
     with clone.params.open("w", encoding="utf-8") as stream:
         yaml.dump(params, stream)
 

@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
 from pipeline.commands.doors import STAGES, open_stage
 from pipeline.options.recipe import load_recipe
 from pipeline.project import Project
+from pipeline.reproduction import otherwise
 from pipeline.reproduction.clone import uncommitted
 from pipeline.reproduction.compare import Verdict, compare
 from pipeline.reproduction.difference import difference_in_file, first_difference
@@ -242,3 +244,11 @@ def test_a_run_record_speaks_for_the_weights_that_are_there_alone(tmp_path: Path
 def test_every_stage_has_its_level() -> None:
     assert [level(name, CPU) for name in STAGES] == ["L0", "L0", "L0", "L0", "L1", "L3", "L4", "L1"]
     assert level("train", GPU) == level("eval", GPU) == "L2"
+
+
+def test_a_clone_waits_for_no_other_machine(tmp_path: Path) -> None:
+    """How many there are is no part of identity, and nobody could join in a folder for temporary files."""
+    train = "train: {num_processes: 4, num_machines: 2, main_process_port: 29500}"
+    (tmp_path / "params.yaml").write_text(f"base_model: m\n{train}\n", encoding="utf-8")
+    otherwise.prepare(Project(tmp_path), otherwise.choose(3))
+    assert YAML(typ="safe").load(tmp_path / "params.yaml") == {"base_model": "m", "train": {"num_processes": 4}, "dataset_num_proc": 3}
