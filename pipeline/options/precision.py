@@ -30,6 +30,8 @@ class Precision(Group):
 class Compilation(Group):
     """torch.compile."""
 
-    torch_compile: Literal["auto"] | bool = option(False, "Compile the model; `auto` does on a GPU. A CPU needs a C++ compiler.")
+    torch_compile: Literal["auto"] | bool = option(
+        False, "Compile the model; `auto` does on a GPU without DeepSpeed. A CPU needs a C++ compiler."
+    )
     torch_compile_backend: str | None = option(None, "Compiler; default inductor.", min_length=1)
     torch_compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = option(None, "What to compile for.")

@@ -809,6 +809,7 @@ CASES: list[Case] = [
     ),
     ("some_need_what_is_shared_out", {"rl": "dpo", "deepspeed": ZERO_2}, "rl", {"rl": None}),
     ("some_need_what_is_shared_out", {"lisa_n_layers": 1, "deepspeed": ZERO_2}, "lisa_n_layers", {"deepspeed": None}),
+    ("some_need_what_is_shared_out", {"torch_compile": True, "deepspeed": ZERO_2}, "torch_compile", {"torch_compile": "auto"}),
     ("some_need_what_is_shared_out", {"chunked_cross_entropy": True, "deepspeed": ZERO_3}, "chunked_cross_entropy", {"deepspeed": ZERO_2}),
     (
         "some_need_what_is_shared_out",

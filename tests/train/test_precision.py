@@ -183,6 +183,7 @@ def test_a_compiled_model_learns_the_same(
 def test_auto_compiles_on_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: bool, expected: bool) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     assert compilation.compiles(view(torch_compile="auto")) is expected
+    assert not compilation.compiles(view(torch_compile="auto", deepspeed={"zero_optimization": {"stage": 2}}))
 
 
 def test_what_compiling_needs(monkeypatch: pytest.MonkeyPatch) -> None:

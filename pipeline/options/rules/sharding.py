@@ -212,7 +212,7 @@ def some_need_what_is_shared_out(options: RecipeOptions) -> Iterator[Broken]:
     if not options.deepspeed:
         return
     for key, why in _ALONE:
-        if getattr(options, key):
+        if getattr(options, key) and not (key == "torch_compile" and options.torch_compile == "auto"):  # which compiles nothing then
             yield broken(f"{key} deepspeed", f"does not work with deepspeed: {why}", "remove one of them")
     for key, why in _ALONE_3 if zero_stage(options) == 3 else ():
         if getattr(options, key):

@@ -23,13 +23,13 @@ _COMPILERS = ("g++", "clang++")
 
 
 def compiles(options: TrainOptions) -> bool:
-    """Whether the model is compiled: `auto` does on a GPU; a CPU gains nothing that could be measured and waits for minutes.
+    """Whether the model is compiled: `auto` does on a GPU without DeepSpeed; a CPU gains nothing measurable and waits for minutes.
 
     Raises:
         RegrowError: asked for, with a backend that is not there or that lacks its compiler.
     """
     if options.torch_compile == "auto":
-        return torch.cuda.is_available()
+        return torch.cuda.is_available() and not options.deepspeed
     if options.torch_compile:
         _check_backend(options.torch_compile_backend or _INDUCTOR)
     return options.torch_compile
