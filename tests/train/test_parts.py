@@ -35,7 +35,7 @@ def changed(before: dict[str, Tensor], now: dict[str, Tensor]) -> set[str]:
 
 @pytest.mark.shows("unfrozen_parameters")
 def test_only_parameters_that_are_named_are_trained(workspace: Path) -> None:
-    patterns = [r"model.layers.1.mlp.(up|gate)_proj", r"model.+norm.weight$"]
+    patterns = [r"model\.layers\.1.mlp.(up|gate)_proj", r"model.+norm.weight$"]
     found = changed(*after(workspace, DECAYING | {"unfrozen_parameters": patterns}))
     norms = {f"model.layers.{layer}.{name}.weight" for layer in (0, 1) for name in ("input_layernorm", "post_attention_layernorm")}
     assert found == {f"model.layers.1.mlp.{name}_proj.weight" for name in ("up", "gate")} | norms | {"model.norm.weight"}

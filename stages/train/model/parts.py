@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.errors import RegrowError
 from pipeline.options.views import TrainOptions
+from pipeline.parameter_patterns import parameter_pattern
 from stages.train.adapters.relora import ReLoRA
 from stages.train.model.neftune import add_noise
 
@@ -53,8 +54,7 @@ def _freeze_others(model: Any, patterns: list[str]) -> None:
     rows: dict[str, list[slice]] = {}
     for pattern in patterns:
         name, span = _split(pattern)
-        # A dot is a dot, except in `.+` and `.*`, which nobody writes for a dot.
-        expression = re.compile(re.sub(r"\.(?![+*])", r"\\.", name))
+        expression = parameter_pattern(name)
         matched = [name for name in parameters if expression.match(name)]
         if not matched:
             shown = ", ".join(name for name in parameters if not re.search(r"\.(?!0\.)\d+\.", name))
