@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.artifact import MANIFEST, open_artifact
 from pipeline.bins import Bins
-from pipeline.forecast.memory import PROGRAM, Batch, Memory, estimate
-from pipeline.forecast.tensors import read_shapes
+from pipeline.forecast.lines import memory_lines
+from pipeline.forecast.work import Work
 from pipeline.generation import generates, trl_of
 from pipeline.options.views import TrainOptions
 from pipeline.order import BinOrder
-from pipeline.steps import Steps, accumulation_steps, count_steps
+from pipeline.steps import Steps, count_steps
 from pipeline.tokens import TokenTable
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run goes through.
-
-    Attributes:
-        bins: of an epoch.
-        tokens: of the whole run, counting every pass over one.
-        trained_tokens: those among them that are labels.
-        longest: tokens of the longest bin.
-        packed: whether bins hold several documents.
-    """
-
-    steps: Steps
-    bins: int
-    tokens: int
-    trained_tokens: int
-    longest: int
-    packed: bool
 
 
 def forecast(data: Path, options: TrainOptions) -> Iterator[str]:
@@ -53,7 +31,7 @@ def forecast(data: Path, options: TrainOptions) -> Iterator[str]:
     yield f"by data/packed as it is{_together(options)}: {steps.steps:,} steps, {steps.steps_per_epoch:,} an epoch; {_epochs(steps)}"
     yield f"    {work.bins:,} bins, {steps.bins_per_step:,} a step; {work.tokens:,} tokens, {work.trained_tokens:,} of them trained"
     if (data / "base" / "config.json").is_file():
-        yield from _memory_lines(data / "base", options, work)
+        yield from memory_lines(data, options, work)
 
 
 def training_work(data: Path, options: TrainOptions) -> Work | None:
@@ -100,7 +78,7 @@ def measure(bins: Bins, tokens: TokenTable, options: TrainOptions) -> Work:
     whole = [order.of_epoch(epoch) for epoch in range(epochs)] if len(order) < len(bins) else []
     last = order.of_epoch(epochs)[: steps.bins_after(rest)]
     seen, learned = (_sum(counts, epochs, whole, last) for counts in (per_bin, trained))
-    return Work(steps, len(bins), seen, learned, int(per_bin.max()), packed=len(bins.row) > len(bins))
+    return Work(steps, len(bins), seen, learned, int(per_bin.max()), int(trained.max()), packed=len(bins.row) > len(bins))
 
 
 def _sum(counts: np.ndarray, epochs: int, whole: Sequence[np.ndarray], last: np.ndarray) -> int:
@@ -111,44 +89,3 @@ def _sum(counts: np.ndarray, epochs: int, whole: Sequence[np.ndarray], last: np.
 
 def _epochs(steps: Steps) -> str:
     return f"{steps.epochs:.4g} epoch{'' if steps.epochs == 1 else 's'}"
-
-
-def _memory_lines(base: Path, options: TrainOptions, work: Work) -> Iterator[str]:
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    try:
-        memory = estimate(options, config, read_shapes(base), _batch(base.parent, options, work), half=_computes_in_half(options))
-    except KeyError:
-        yield f"    memory: no estimate for models of type {config.get('model_type')!r}"
-        return
-    yield f"    {memory.trained:,} of {memory.parameters:,} parameters are trained"
-    yield f"    memory, an estimate: {_size(memory.total + PROGRAM)} in use, and up to a fifth more in an allocator's gaps"
-    yield f"        {_terms(memory)}"
-
-
-def _batch(data: Path, options: TrainOptions, work: Work) -> Batch:
-    """The largest batch there can be; of its tokens, as large a share is trained as of all."""
-    length = work.longest
-    if options.pad_to_sequence_len:
-        length = max(length, int(open_artifact(data / "packed", verify=False).content["sequence_len"]))
-    multiple = options.pad_to_multiple_of or 1
-    length = -(-length // multiple) * multiple
-    share = work.trained_tokens / work.tokens
-    rows = options.micro_batch_size
-    return Batch(rows, length, int(np.ceil(rows * work.longest * share)), accumulation_steps(options, 1), work.packed)
-
-
-def _computes_in_half(options: TrainOptions) -> bool:
-    """`bf16: auto` takes bfloat16 on a GPU; whether there is one is asked without importing torch."""
-    return bool(options.fp16) or (Path("/proc/driver/nvidia/version").exists() if options.bf16 == "auto" else bool(options.bf16))
-
-
-def _terms(memory: Memory) -> str:
-    forward = f"activations {_size(memory.activations)} + logits {_size(memory.logits)}"
-    gradients = f"gradients {_size(memory.gradients)}"
-    work = f"{gradients} + {forward}" if memory.together else f"the larger of {gradients} and ({forward})"
-    return f"weights {_size(memory.weights)} + optimizer {_size(memory.optimizer)} + {work} + the program {_size(PROGRAM)}"
-
-
-def _size(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"

@@ -1,128 +1,113 @@
-"""How much memory a training run takes: an estimate, by formulas that stand here.
+"""How much memory a process that trains takes: an estimate, by formulas that stand here and in the modules beside.
 
-With ``P`` numbers in the model, ``N`` trained ones, ``b`` bytes of a stored and ``c`` of a computed number:
+With ``P`` numbers in the model, ``N`` trained ones and ``b`` bytes of a stored number:
 
-* weights ``P·b``, with a base model in few bits for its linear modules, plus ``4·N`` for an adapter;
-* gradients ``N·b`` (``4·N`` for an adapter);
-* optimizer states: so many numbers for each trained one, and bytes for each of these (see :data:`STATES`);
-* activations of ``T`` tokens: each layer keeps ``6h + 4q + 4i`` numbers of ``c`` bytes for each token, where ``h`` is the hidden
-  size, ``q`` the width of all attention heads together and ``i`` the inner width of the MLP (both norms with input and output,
-  attention with queries, repeated keys and values, and output, a gated MLP). With gradient checkpointing ``h`` for each layer, and
-  one layer in full. LoRA dropout keeps a copy and a mask of each adapted module's input. Packed rows take a mask of ``T²`` bytes
-  for each row of the batch;
-* logits: ``12·V`` bytes for each trained token (logits, their logarithms, their gradient, in fp32), ``V`` being the vocabulary.
+* weights ``P·b``, with a base model in few bits for its linear modules, plus ``4·N`` for an adapter, under which frozen linear
+  modules are held in the half numbers that autocast computes in; as much again for a reference that is no adapter switched off;
+* copies ``2·P`` of linear modules, where autocast halves weights in every forward pass;
+* gradients ``N·b`` (``4·N`` for an adapter), and optimizer states, see :mod:`pipeline.forecast.optimizer`. LISA has gradients of
+  a few layers at a time, and keeps the states of all that it ever drew;
+* activations and logits, see :mod:`pipeline.forecast.activations`;
+* what several processes add or share out, see :mod:`pipeline.forecast.sharing`.
+
+Weights and states are always there. Gradients appear while activations go: the peak is where the backward pass begins, with all
+activations and the gradient of the output head, or where it ends, with all gradients and the activations of one layer. Where
+gradients are accumulated over several forward passes they are there all the time.
 
 Memory in use is meant. Allocators keep gaps: a process with glibc's was 8 to 20 % larger than this, for a model of 135M numbers.
-
-Weights and states are always there. Gradients appear while activations go, so only the larger of the two counts, unless gradients
-are accumulated over several forward passes. Several processes each take as much; sharding is not counted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
-from pipeline.forecast.tensors import Shapes, adapter_size, count, linear, targets, unfrozen, value_of
+from pipeline.forecast.activations import Activations, Batch, Numbers, activations, logit_bytes
+from pipeline.forecast.optimizer import largest_gradient, state_bytes
+from pipeline.forecast.sizes import layer_sizes
+from pipeline.forecast.tensors import Shapes, adapter_size, count, in_layers, linear, unfrozen, value_of
 from pipeline.options.views import TrainOptions
-
-STATES: tuple[tuple[str, float, float], ...] = (
-    ("*adafactor*", 0, 4),  # a row and a column of each matrix
-    ("schedule_free_sgd", 1, 4),
-    ("flash_adam*", 2, 1),
-    ("flash_lion", 1, 1),
-    ("flash_sgd*", 1, 1),
-    ("sgd", 0, 4),
-    ("sinkgd", 0, 4),
-    ("lomo", 0, 4),
-    ("lion_8bit", 1, 1),
-    ("paged_lion_8bit", 1, 1),
-    ("*lion*", 1, 4),
-    ("rmsprop*8bit", 1, 1),
-    ("rmsprop*", 1, 4),
-    ("adagrad", 1, 4),
-    ("muon", 1, 4),  # momentum of matrices; embeddings and vectors have AdamW's two
-    ("dion", 1, 4),
-    ("*ademamix_8bit", 3, 1),
-    ("*ademamix*", 3, 4),
-    ("grokadamw", 3, 4),
-    ("came_pytorch", 1, 4),
-    ("*4bit", 2, 0.5),
-    ("*8bit*", 2, 1),
-    ("*fp8", 2, 1),
-    ("*", 2, 4),  # Adam and its kin; galore and apollo stay below it
-)
-"""Optimizer (the first pattern that fits counts), numbers for each trained one, bytes of each."""
 
 PROGRAM = 550 * 2**20
 """Bytes of Python, torch and transformers themselves, measured on Linux without a GPU."""
 
-
-@dataclass(frozen=True)
-class Batch:
-    """One forward pass.
-
-    Attributes:
-        rows: bins in it.
-        length: tokens of the longest bin, padding included.
-        trained: tokens of all its bins whose logits are computed.
-        accumulated: forward passes in an optimizer step.
-        packed: whether a bin holds several documents.
-    """
-
-    rows: int
-    length: int
-    trained: int
-    accumulated: int
-    packed: bool
+_PLAIN_BEGINNINGS = ("True", "gaussian", "eva")
+"""Adapters whose product begins as zero: switched off, the model is its own reference."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes, and the counts they come from."""
+    """Bytes on the device of one process, and the counts they come from."""
 
     parameters: int
     trained: int
     weights: float
+    reference: float
+    copies: float
     gradients: float
+    first_gradient: float
+    """That of the output head, which is there first."""
     optimizer: float
-    activations: float
+    activations: Activations
     logits: float
     together: bool
     """Whether gradients are there while activations are."""
+    buffers: float = 0
+    """Through which gradients and weights pass from process to process."""
+    offloaded: float = 0
+    """In RAM beside a GPU."""
+
+    @property
+    def beginning(self) -> float:
+        """Of the backward pass."""
+        forward = self.copies + self.activations.waiting + self.logits
+        return forward + (self.gradients if self.together else self.first_gradient)
+
+    @property
+    def end(self) -> float:
+        """Of the backward pass."""
+        return self.gradients + self.activations.layer
 
     @property
     def total(self) -> float:
         """At the peak, without the program itself."""
-        forward = self.activations + self.logits
-        return self.weights + self.optimizer + (self.gradients + forward if self.together else max(self.gradients, forward))
+        return self.weights + self.reference + self.optimizer + self.buffers + max(self.beginning, self.end)
 
 
-def estimate(options: TrainOptions, config: Mapping[str, Any], shapes: Shapes, batch: Batch, *, half: bool) -> Memory:
-    """Memory of a run on one device.
+def estimate(
+    options: TrainOptions, config: Mapping[str, Any], shapes: Shapes, batch: Batch, *, half: bool, gpu: bool = False, steps: int = 1
+) -> Memory:
+    """Memory of a run on one device by one process.
 
     Args:
         config: config.json of the base model.
         shapes: of its tensors.
         half: whether it computes in two bytes (bf16 or fp16) on this device.
+        gpu: whether that is one.
+        steps: of the optimizer, in the whole run.
     """
-    parameters = count(shapes)
-    stored = 2 if _is_half(options) else 4
+    parameters, stored = count(shapes), 2 if _is_half(options) else 4
     adapter = adapter_size(options, shapes, str(config.get("model_type"))) if options.adapter else 0
-    trained = adapter if options.adapter else unfrozen(options, shapes)
-    states, each = next((number, size) for pattern, number, size in STATES if fnmatchcase(options.optimizer, pattern))
     computed = 2 if half or stored == 2 else 4
+    numbers = Numbers(stored, computed, 1 if gpu else computed)
+    trained = adapter if options.adapter else unfrozen(options, shapes)
+    each = 4 if options.adapter else stored
+    active, touched = _of_lisa(options, config, shapes, trained, steps)
+    weights = _weights(options, shapes, numbers) + 4 * adapter
     return Memory(
         parameters=parameters + adapter,
-        trained=trained,
-        weights=_weights(options, shapes, stored) + 4 * adapter,
-        gradients=(4 if options.adapter else stored) * trained,
-        optimizer=states * min(each, 4 if options.adapter else stored) * trained,
-        activations=_activations(options, config, shapes, batch, computed),
-        logits=_logits(options, config, batch),
-        together=batch.accumulated > 1,
+        trained=active,
+        weights=weights,
+        reference=weights if _has_reference(options) else 0,
+        copies=2 * count(linear(shapes)) if _casts(options, numbers) else 0,
+        gradients=each * largest_gradient(options, shapes, active),
+        first_gradient=0 if options.adapter or options.unfrozen_parameters else each * _head(config),
+        optimizer=state_bytes(options, shapes, touched, each),
+        activations=activations(options, config, shapes, batch, numbers),
+        logits=logit_bytes(options, config, batch, numbers, gpu=gpu),
+        together=batch.accumulated > 1 and active == largest_gradient(options, shapes, active),
     )
 
 
@@ -131,72 +116,53 @@ def _is_half(options: TrainOptions) -> bool:
     return bool(value_of(options, "bfloat16") or value_of(options, "float16") or options.bf16 == "full")
 
 
-def _weights(options: TrainOptions, shapes: Shapes, stored: int) -> float:
-    four = bool(value_of(options, "load_in_4bit")) or options.adapter == "qlora"
-    few = 0.5 + 4 / 64 if four else 1.0 if value_of(options, "load_in_8bit") else None  # 4 bits, and a scale for each 64 numbers
-    if few is None:
-        return count(shapes) * stored
-    quantised = count(linear(shapes))
-    return (count(shapes) - quantised) * stored + quantised * few
+def _weights(options: TrainOptions, shapes: Shapes, numbers: Numbers) -> float:
+    inside = count(linear(shapes))
+    return (count(shapes) - inside) * numbers.stored + inside * _bytes_of_linear(options, numbers)
 
 
-def _activations(options: TrainOptions, config: Mapping[str, Any], shapes: Shapes, batch: Batch, computed: int) -> float:
+def _bytes_of_linear(options: TrainOptions, numbers: Numbers) -> float:
+    """Of each number of a frozen or trained linear module."""
+    if value_of(options, "load_in_4bit") or options.adapter == "qlora":
+        return 0.5 + 4 / 64  # 4 bits, and a scale for each 64 numbers
+    if value_of(options, "load_in_8bit"):
+        return 1
+    return numbers.computed if _halves_frozen(options) else numbers.stored
+
+
+def _halves_frozen(options: TrainOptions) -> bool:
+    """As :func:`stages.train.model.precision.halve_frozen` does."""
+    whole = options.peft_use_dora or options.relora or options.lora_target_parameters
+    compares = options.rl is not None or options.reward_model or options.process_reward_model
+    return bool(options.adapter) and not whole and not compares
+
+
+def _casts(options: TrainOptions, numbers: Numbers) -> bool:
+    """Whether autocast makes halves of linear modules' weights."""
+    return _bytes_of_linear(options, numbers) == numbers.stored == 4 > numbers.computed
+
+
+def _has_reference(options: TrainOptions) -> bool:
+    """Whether a second model is there while the first is trained."""
+    if options.rl not in ("dpo", "ipo", "kto") or options.precompute_ref_log_probs:
+        return False
+    beginning = "loftq" if options.peft is not None and options.peft.loftq_config is not None else str(options.peft_init_lora_weights)
+    return not options.adapter or beginning not in _PLAIN_BEGINNINGS
+
+
+def _head(config: Mapping[str, Any]) -> int:
     sizes = layer_sizes(config)
-    tokens = batch.rows * batch.length
-    layer = float((6 * sizes.hidden + 4 * sizes.heads + 4 * sizes.inner) * computed * tokens)
-    if options.adapter and options.lora_dropout:
-        inputs = sum(shape[-1] for shape in targets(options, shapes, str(config.get("model_type"))).values())
-        layer += inputs / sizes.layers * (computed + 1) * tokens
-    mask = batch.rows * batch.length**2 if batch.packed else 0
-    kept = sizes.layers * sizes.hidden * computed * tokens + layer if options.gradient_checkpointing else sizes.layers * layer
-    return kept + mask
+    return sizes.hidden * sizes.vocabulary
 
 
-def _logits(options: TrainOptions, config: Mapping[str, Any], batch: Batch) -> float:
-    whole = 12 * layer_sizes(config).vocabulary * batch.trained
-    chunks = value_of(options, "chunked_cross_entropy_num_chunks")
-    return whole / (int(chunks) if isinstance(chunks, int) else 8) if value_of(options, "chunked_cross_entropy") else whole
+def _of_lisa(options: TrainOptions, config: Mapping[str, Any], shapes: Shapes, trained: int, steps: int) -> tuple[int, int]:
+    """Numbers that have gradients at a time, and those that have states in the end.
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Widths of a decoder, in numbers for each token, and how many layers and tokens it has."""
-
-    layers: int
-    hidden: int
-    heads: int
-    inner: int
-    vocabulary: int
-
-
-_NAMES = {
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "hidden": ("hidden_size", "n_embd", "d_model", "dim"),
-    "attention": ("num_attention_heads", "n_head", "n_heads"),
-    "vocabulary": ("vocab_size",),
-}
-
-
-def layer_sizes(config: Mapping[str, Any]) -> Sizes:
-    """As config.json has them, under the names that architectures give them.
-
-    Raises:
-        KeyError: it has none of the names of one of them.
+    After ``d`` draws of ``n`` layers among ``L``, a layer was drawn with probability ``1 - (1 - n/L)^d``.
     """
-    config = config.get("text_config") or config
-    found = {name: int(next(config[key] for key in keys if config.get(key))) for name, keys in _NAMES.items() if _has(config, keys)}
-    hidden = found["hidden"]
-    heads = found["attention"] * int(config.get("head_dim") or hidden // found["attention"])
-    return Sizes(found["layers"], hidden, heads, _inner(config, hidden), found["vocabulary"])
-
-
-def _has(config: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
-    return any(config.get(key) for key in keys)
-
-
-def _inner(config: Mapping[str, Any], hidden: int) -> int:
-    """Inner width of the MLP; of experts, those that see a token."""
-    if config.get("moe_intermediate_size") and config.get("num_experts_per_tok"):
-        return int(config["moe_intermediate_size"]) * int(config["num_experts_per_tok"])
-    inner = next((config[key] for key in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") if config.get(key)), 4 * hidden)
-    return int(inner) * int(config.get("num_experts_per_tok") or 1)
+    if options.lisa_n_layers is None or options.lisa_step_interval is None:
+        return trained, trained
+    inside, layers = in_layers(shapes), layer_sizes(config).layers
+    share = min(1.0, options.lisa_n_layers / layers)
+    drawn = 1 - (1 - share) ** math.ceil(steps / options.lisa_step_interval)
+    return trained - inside + round(inside * share), trained - inside + round(inside * drawn)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from pipeline.options.schema import Group
 from pipeline.options.views import TrainOptions
+from pipeline.parameter_patterns import parameter_pattern
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each tensor, by name."""
 
+_EMBEDDING = re.compile(r"embed_tokens|embed_in|wte|wpe|word_embeddings")
 _NOT_LINEAR = re.compile(r"embed|wte|wpe|norm|ln_|lm_head|embed_out|\brouter\b|rotary")
 
 
@@ -101,8 +103,33 @@ def _rank(options: TrainOptions, name: str) -> int:
 
 def unfrozen(options: TrainOptions, shapes: Shapes) -> int:
     """Numbers that full fine-tuning trains: all, or those that unfrozen_parameters names."""
-    patterns = value_of(options, "unfrozen_parameters")
-    if not isinstance(patterns, list) or not patterns:
-        return count(shapes)
-    names = [re.compile(str(pattern).partition("[:")[0]) for pattern in patterns]
-    return count({name: shape for name, shape in shapes.items() if any(pattern.match(name) for pattern in names)})
+    return count(_unfrozen(options, shapes))
+
+
+def _unfrozen(options: TrainOptions, shapes: Shapes) -> Shapes:
+    names = [parameter_pattern(re.sub(r"\[\d*(:\d*)?\]$", "", pattern)) for pattern in options.unfrozen_parameters or []]
+    return {name: shape for name, shape in shapes.items() if any(pattern.match(name) for pattern in names)} if names else shapes
+
+
+def in_layers(shapes: Shapes) -> int:
+    """Numbers of what is inside of layers."""
+    return count({name: shape for name, shape in shapes.items() if _layer(name) is not None})
+
+
+def trained_layers(options: TrainOptions, shapes: Shapes, model_type: str, layers: int) -> tuple[int, int]:
+    """How many layers are trained, and how many others gradients pass through: those above the lowest that is trained."""
+    if options.lisa_n_layers is not None:
+        return min(options.lisa_n_layers, layers), max(layers - options.lisa_n_layers, 0)
+    if not options.adapter and not options.unfrozen_parameters:
+        return layers, 0
+    names = list(_adapted(options, shapes, model_type) if options.adapter else _unfrozen(options, shapes))
+    found = {layer for name in names if (layer := _layer(name)) is not None}
+    embedded = bool(options.adapter and options.peft_trainable_token_indices) or any(_EMBEDDING.search(name) for name in names)
+    lowest = 0 if embedded else min(found, default=layers)
+    return len(found), layers - lowest - len(found)
+
+
+def _adapted(options: TrainOptions, shapes: Shapes, model_type: str) -> list[str]:
+    whole = value_of(options, "lora_modules_to_save")
+    saved = [name for name in shapes if isinstance(whole, list) and _is_named(name.rpartition(".")[0], whole)]
+    return [*targets(options, shapes, model_type), *saved]
