@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from pipeline.errors import Interrupted, RegrowError
 from pipeline.options.views import TrainOptions
@@ -28,12 +22,11 @@ from stages.train.launch import Launch
 from stages.train.loop.schedule import plan_schedule
 from stages.train.sharding.placing import at_its_kernels
 from stages.train.sharding.settings import prepare_deepspeed, zero_settings
+from tests.train.ended import RUN, Ended, end_all
 from tests.train.test_launched import members, seven_bins
-from tests.train.workspace import FULL, LORA, train
+from tests.train.workspace import LORA, train
 
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="pip install 'regrow[deepspeed]'")
-
-RUN: dict[str, Any] = FULL | {"num_epochs": 2, "learning_rate": 1e-2, "micro_batch_size": 1, "eval_steps": 1}
 
 
 def zero(stage: int, **settings: Any) -> dict[str, Any]:
@@ -56,35 +49,10 @@ RUNS: dict[str, dict[str, Any]] = {
 KILLED = ("zero 1", "zero 2", "zero 3", "lora zero 3")
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What two processes left behind."""
-
-    folder: Path
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        return load_file(next((self.folder / "trained-0").glob("*model.safetensors")))
-
-    def table(self, name: str) -> list[list[float]]:
-        lines = (self.folder / "trained-0" / name).read_text(encoding="utf-8").splitlines()[1:]
-        return [[float(number) for number in line.split(",")] for line in lines]
-
-
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
-    """All runs, one after the other; ``… killed`` was killed in the middle of its last step."""
-    root = tmp_path_factory.mktemp("deepspeed")
-    published = seven_bins(root / "published")
-    jobs: list[tuple[str, dict[str, Any], int | None]] = []
-    for name, options in RUNS.items():
-        jobs.append((name, options, None))
-        jobs += [(f"{name} killed", options, 4), (f"{name} killed", options, None)] if name in KILLED else []
-    for name in {name for name, _, _ in jobs}:
-        shutil.copytree(published / "data", root / name / "data")
-    asked = [(str(root / name), RUN | options, step) for name, options, step in jobs]
-    subprocess.run([sys.executable, "-m", "tests.train.together", json.dumps(asked)], check=True, cwd=Path(__file__).parents[2])
-    return {name: Ended(root / name) for name, _, _ in jobs}
+    """``… stopped`` was killed in the middle of its last step."""
+    return end_all(tmp_path_factory.mktemp("deepspeed"), RUNS, dict.fromkeys(KILLED, ("SIGKILL", 4)))
 
 
 @needs_deepspeed
@@ -109,8 +77,7 @@ def test_it_trains_what_ddp_trains(ended: dict[str, Ended], name: str, plain: st
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_run_ends_in_the_same_bytes(ended: dict[str, Ended], name: str) -> None:
-    whole, killed = (ended[run].folder / "trained-0" for run in (name, f"{name} killed"))
-    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {path.name: path.read_bytes() for path in whole.iterdir()}
+    assert ended[f"{name} stopped"].files == ended[name].files
 
 
 @needs_deepspeed

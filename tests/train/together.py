@@ -1,8 +1,8 @@
 """Runs of two processes that need no start of Python each: ``python -m tests.train.together JOBS``.
 
-JOBS is a JSON list of [workspace, options, step or null]. The two processes are forks of this one, which has imported everything
-and computed nothing; they are launched as torchrun would, and with a step both get SIGKILL in the middle of it. What the leading
-one made is in ``WORKSPACE/trained-0``, what it returned in ``metrics-0.json``; what one raised in ``error-RANK.txt``.
+JOBS is a JSON list of [workspace, options, null or [signal, step]]. The two processes are forks of this one, which has imported
+everything and computed nothing; they are launched as torchrun would, and the leading one gets the signal in the middle of the
+step. What it made is in ``WORKSPACE/trained-0``, what it returned in ``metrics-0.json``; what one raised in ``error-RANK.txt``.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from tests.train.workspace import SignalAt
 PROCESSES = 2
 
 
-def train_together(workspace: Path, options: dict[str, Any], kill_at: int | None) -> None:
+def train_together(workspace: Path, options: dict[str, Any], stop: tuple[str, int] | None) -> None:
     """Fork the processes and wait for them."""
     port = _free_port()
-    members = [os.fork() or _member(workspace, options, kill_at, rank, port) for rank in range(PROCESSES)]
+    members = [os.fork() or _member(workspace, options, stop, rank, port) for rank in range(PROCESSES)]
     for member in members:
         os.waitpid(member, 0)
 
 
-def _member(workspace: Path, options: dict[str, Any], kill_at: int | None, rank: int, port: int) -> int:
+def _member(workspace: Path, options: dict[str, Any], stop: tuple[str, int] | None, rank: int, port: int) -> int:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": PROCESSES, "LOCAL_WORLD_SIZE": PROCESSES, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"})
     (workspace / f"error-{rank}.txt").unlink(missing_ok=True)
     try:
-        _train(workspace, options, rank, Progress() if kill_at is None else SignalAt(kill_at, signal.SIGKILL))
+        _train(workspace, options, rank, Progress() if stop is None else SignalAt(stop[1], signal.Signals[stop[0]]))
     except RegrowError as error:
         (workspace / f"error-{rank}.txt").write_text(str(error), encoding="utf-8")
     finally:
@@ -68,5 +68,5 @@ def _free_port() -> int:
 
 if __name__ == "__main__":
     gc.freeze()
-    for folder, asked, step in json.loads(sys.argv[1]):
-        train_together(Path(folder), asked, step)
+    for folder, asked, stop in json.loads(sys.argv[1]):
+        train_together(Path(folder), asked, stop)
