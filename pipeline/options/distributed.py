@@ -67,28 +67,46 @@ class DeepSpeed(Group):
 
 
 class Fsdp(Nested):
-    """Settings of FullyShardedDataParallel. A prefix fsdp_ is taken off."""
+    """Settings of FSDP 2, torch's fully_shard. A prefix fsdp_ is taken off."""
 
-    activation_checkpointing: bool | None = not_yet("Recompute activations inside the shards.")
-    offload_params: bool | None = not_yet("Keep shards in RAM while they are not used.")
-    sync_module_states: bool | None = not_yet("Send the weights of the first process to all others at the start.", idle=(True,))
-    cpu_ram_efficient_loading: bool | None = not_yet("Read the weights in one process only.", idle=(True, False))
-    cpu_offload_pin_memory: bool | None = not_yet("Page-locked memory for offloaded shards.", idle=(True,))
-    use_orig_params: bool | None = not_yet("FSDP 1: keep the parameters as they are.", idle=())
-    state_dict_type: StateDict | None = not_yet("Form of checkpoints.", idle=())
-    final_state_dict_type: StateDict | None = not_yet("Form of the final weights.", idle=())
-    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP"] | None = not_yet("What is wrapped.", idle=())
-    transformer_layer_cls_to_wrap: str | None = not_yet("Class of the layers that are wrapped.")
-    reshard_after_forward: bool | None = not_yet("FSDP 2: free gathered weights after the forward pass.", idle=())
-    mixed_precision_policy: str | None = not_yet("FSDP 2: number formats.")
+    activation_checkpointing: bool | None = renamed("gradient_checkpointing")
+    offload_params: bool | None = option(None, "Keep shards, gradients and optimizer states in RAM; a layer is copied to compute.")
+    sync_module_states: bool | None = option(
+        None, "In Axolotl: send the weights of the first process to all. Here all read the same files, and begin the same.", execution=True
+    )
+    cpu_ram_efficient_loading: bool | None = option(
+        None, "In Axolotl: read the weights in one process only. Here each process reads them and keeps its shards.", execution=True
+    )
+    cpu_offload_pin_memory: bool | None = option(None, "Page-locked memory for offloaded shards; default true.", execution=True)
+    use_orig_params: bool | None = option(None, "Keep the parameters as they are, which FSDP 2 always does: true.", execution=True)
+    state_dict_type: StateDict | None = option(
+        None, "Form of the model in checkpoints: FULL_STATE_DICT. Shards to resume from stand beside it.", execution=True
+    )
+    final_state_dict_type: StateDict | None = option(None, "Form of data/trained: FULL_STATE_DICT, a plain model.", execution=True)
+    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP"] | None = option(
+        None, "What is gathered at once: TRANSFORMER_BASED_WRAP, a layer.", execution=True
+    )
+    transformer_layer_cls_to_wrap: str | None = option(
+        None, "Class of the layers that are gathered at once, or several with commas. Default: what the model says its layers are."
+    )
+    reshard_after_forward: bool | None = option(
+        None, "Give a layer's weights up between its forward and its backward pass; default true. False: more memory, less to send."
+    )
+    mixed_precision_policy: str | None = option(
+        None, "bf16 or fp32, as bf16 of this file says, which decides: products under autocast, weights and sums in fp32.", execution=True
+    )
 
 
 class ShardedDataParallel(Group):
-    """FullyShardedDataParallel."""
+    """FSDP 2."""
 
-    fsdp: list[str] | None = not_yet("Old switch; fsdp_config is enough.", needs=_GPUS, idle=([],))
-    fsdp_config: Fsdp | None = not_yet("Shard weights, gradients and optimizer over all GPUs.", needs=_GPUS, idle=({},))
-    fsdp_version: Literal[1, 2] | None = not_yet("FSDP 1, or FSDP 2, which is recommended.", needs=_GPUS, idle=())
+    fsdp: list[str] | None = refused(
+        "Old switch of FSDP 1.", "fsdp_config says that and how", "write fsdp_config and fsdp_version: 2, and remove it", idle=([],)
+    )
+    fsdp_config: Fsdp | None = option(
+        None, "Weights, gradients and optimizer states shared out over train.num_processes by torch's FSDP 2; {} takes every default."
+    )
+    fsdp_version: Literal[1, 2] | None = option(None, "FSDP 2, which has to be written.")
     fsdp_final_state_dict_type: StateDict | None = renamed("fsdp_config.final_state_dict_type")
 
 

@@ -29,6 +29,8 @@ from stages.train.model.parts import part_callbacks
 from stages.train.model.precision import Precision, as_in_training
 from stages.train.model.qat import rounding_callbacks, simulate_rounding
 from stages.train.sharding.placing import at_its_kernels
+from stages.train.sharding.trainer import ShardedTrainer
+from stages.train.sharding.units import put_back, share_out
 from stages.train.trainer import BinTrainer
 
 
@@ -85,12 +87,15 @@ def _texts(
     judges = job.options.process_reward_model
     make = partial(StepDataset if judges else BinDataset, tokens=corpus.tokens, pad_token_id=pad)
     held_out = make(corpus.held_out) if measured else None
-    kind = StepTrainer if judges else BinTrainer
+    share_out(model, job.options, arguments)
+    kind = StepTrainer if judges else ShardedTrainer if job.options.fsdp_config else BinTrainer
     trainer = kind(model, arguments, make(corpus.bins), order, pad, _padding(job), held_out, options=job.options)
     # After the Trainer exists: it is what switches the cache off, and a cache would let rows see each other.
     joined = joins_rows(job.options, model) and job.options.micro_batch_size > 1
-    with at_its_kernels(model, job.options, arguments.device), as_in_training(job.options, model.device), each_row_alone(model):
+    computes = arguments.device if job.options.fsdp_config else model.device
+    with at_its_kernels(model, job.options, arguments.device), as_in_training(job.options, computes), each_row_alone(model):
         check_isolation(trainer.model, corpus.bins, corpus.tokens, joined=joined)
+    put_back(model)
     return trainer
 
 

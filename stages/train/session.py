@@ -101,7 +101,7 @@ def _attempt(
     with reporting(job, schedule.logging_steps, course.seen, first, progress.say, leads=launch.leads) as report:
         trainer, course = _trained(job, asked, corpus, course, precision, launch, start, progress, report)
         history, metrics = trainer.state.log_history, _metrics(job.options, trainer, course, precision)
-        make_whole(trainer.model, keep=launch.leads)
+        make_whole(trainer.model, trainer.args.device, keep=launch.leads)
         if launch.leads:
             folder = job.outputs["trained"].path
             _write(job, trainer.model, history, course, metrics)

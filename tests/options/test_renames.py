@@ -31,6 +31,8 @@ from tests.options.configs import GOOD, accepted, refused
         ("rpo_alpha: 0.5\n", "dpo_loss_type", ["sigmoid", "sft"]),
         ("rpo_alpha: 0.5\n", "dpo_loss_weights", [1.0, 0.5]),
         ("dpo_norm_loss: true\n", "dpo_loss_type", "sigmoid_norm"),
+        ("fsdp_config: {activation_checkpointing: true}\n", "gradient_checkpointing", True),
+        ("fsdp_config: {fsdp_activation_checkpointing: true}\n", "gradient_checkpointing", True),
         ("fsdp_config: {fsdp_offload_params: true}\n", "fsdp_config.offload_params", True),
         ("fsdp_config: {fsdp_version: 2}\n", "fsdp_version", 2),
     ],

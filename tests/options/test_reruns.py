@@ -53,6 +53,7 @@ RERUNS = {
     "pack train": ("curriculum_sampling",),
     "pack train eval": ("seed",),
     "train": (
+        *("fsdp_config.offload_params", "fsdp_config.reshard_after_forward", "fsdp_config.transformer_layer_cls_to_wrap", "fsdp_version"),
         *("train.num_processes", "deepspeed", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
         *("micro_batch_size", "gradient_accumulation_steps", "num_epochs", "max_steps", "logging_steps", "save_steps"),
         *("batch_size", "eval_batch_size", "auto_find_batch_size", "saves_per_epoch", "save_strategy"),

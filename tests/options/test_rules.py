@@ -17,7 +17,7 @@ from tests.tiny import MINIMAL
 
 Case = tuple[str, dict[str, Any], str, dict[str, Any]]
 ROW = {"path": "rows.jsonl", "type": "chat_template"}
-FSDP: dict[str, Any] = {"offload_params": True}
+FSDP: dict[str, Any] = {"fsdp_config": {"offload_params": True}, "fsdp_version": 2, "train": {"num_processes": 2}}
 ZERO_2: dict[str, Any] = {"zero_optimization": {"stage": 2}}
 ZERO_3: dict[str, Any] = {"zero_optimization": {"stage": 3}}
 JUDGED: dict[str, Any] = {"reward_funcs": ["a.b"]}
@@ -505,7 +505,6 @@ CASES: list[Case] = [
     ("parameters_have_no_dropout", {"lora_target_parameters": ["a"], "lora_dropout": 0.1}, "lora_dropout", {"lora_dropout": 0}),
     ("kernels_fuse_lora", {"lora_mlp_kernel": True}, "lora_mlp_kernel", {"adapter": "lora"}),
     ("kernels_fuse_lora", {"adapter": "lora", "lora_o_kernel": True, "load_in_8bit": True}, "lora_o_kernel", {"load_in_8bit": False}),
-    ("kernels_fuse_lora", {"adapter": "lora", "lora_qkv_kernel": True, "fsdp_config": FSDP}, "lora_qkv_kernel", {"fsdp_version": 2}),
     ("fused_mlp_has_no_lora", {"flash_attn_fuse_mlp": True, "adapter": "lora"}, "flash_attn_fuse_mlp", {"adapter": None}),
     (
         "one_rate_per_parameter",
@@ -643,8 +642,7 @@ CASES: list[Case] = [
     ("used_gradients_are_gone", {"optimizer": "lomo", "max_grad_norm": 0, "fp16": True}, "fp16", {"fp16": False}),
     ("some_optimizers_have_one_rate", {"optimizer": "lomo", "embedding_lr": 1e-5}, "embedding_lr", {"embedding_lr": None}),
     ("matrices_are_whole", {"optimizer": "muon", "deepspeed": ZERO_2}, "optimizer", {"deepspeed": None}),
-    ("matrices_are_whole", {"optimizer": "muon", "fsdp_config": FSDP}, "optimizer", {"fsdp_version": 2}),
-    ("matrices_are_whole", {"optimizer": "dion", "fsdp_config": FSDP, "fsdp_version": 2}, "optimizer", {"optimizer": "muon"}),
+    ("matrices_are_whole", {"optimizer": "muon"} | FSDP, "optimizer", {"optimizer": "sgd"}),
     ("dion_has_two_rates", {"optimizer": "dion"}, "optimizer", {"dion_lr": 0.01}),
     ("schedule_free_needs_no_schedule", {"optimizer": "schedule_free_adamw"}, "optimizer", {"lr_scheduler": "constant"}),
     ("relora_restarts_lora", {"relora": True, "adapter": "lora"}, "relora", {"jagged_restart_steps": 100}),
@@ -825,15 +823,62 @@ CASES: list[Case] = [
     ),
     ("cut_parameters_have_divisible_updates", {"optimizer": "adafactor", "deepspeed": ZERO_2}, "optimizer", {"optimizer": "sgd"}),
     ("several_processes_are_ddp", {"ddp": False, "train": {"num_processes": 2}}, "ddp", {"deepspeed": ZERO_2}),
-    ("one_way_to_shard", {"deepspeed": ZERO_2, "fsdp_config": FSDP}, "deepspeed", {"fsdp_config": None}),
+    ("several_processes_are_ddp", {"ddp": False, "train": {"num_processes": 2}}, "ddp", {"fsdp_config": {}}),
+    ("one_way_to_shard", {"deepspeed": ZERO_2} | FSDP, "deepspeed", {"fsdp_config": None}),
+    ("fsdp_is_the_second", FSDP | {"fsdp_version": 1}, "fsdp_version", {"fsdp_version": 2}),
+    ("fsdp_is_the_second", {"fsdp_config": {}}, "fsdp_version", {"fsdp_version": 2}),
+    ("shards_are_of_several", FSDP | {"train": {}}, "fsdp_config", {"train": {"num_processes": 4}}),
+    *(
+        ("fsdp_settings_hold", FSDP | {"fsdp_config": {key: wrong}}, f"fsdp_config.{key}", {"fsdp_config": {key: right}})
+        for key, wrong, right in (
+            ("use_orig_params", False, True),
+            ("auto_wrap_policy", "SIZE_BASED_WRAP", "TRANSFORMER_BASED_WRAP"),
+            ("state_dict_type", "SHARDED_STATE_DICT", "FULL_STATE_DICT"),
+            ("state_dict_type", "LOCAL_STATE_DICT", "FULL_STATE_DICT"),
+            ("final_state_dict_type", "SHARDED_STATE_DICT", "FULL_STATE_DICT"),
+        )
+    ),
+    *(
+        (
+            "mixed_precision_is_bf16",
+            FSDP | {"fsdp_config": {"mixed_precision_policy": policy}} | numbers,
+            "fsdp_config.mixed_precision_policy",
+            mends,
+        )
+        for policy, numbers, mends in (
+            ("fp16", {"bf16": True}, {"fsdp_config": {"mixed_precision_policy": "bf16"}}),
+            ("bf16", {}, {"bf16": True}),
+            ("bf16", {"bf16": False}, {"bf16": "full"}),
+            ("fp32", {"bf16": True}, {"bf16": False}),
+        )
+    ),
+    *(
+        ("some_need_whole_weights", FSDP | {key: value}, key, {key: None})
+        for key, value in (
+            ("fp16", True),
+            ("rl", "dpo"),
+            ("load_in_4bit", True),
+            ("chunked_cross_entropy", True),
+            ("activation_offloading", "disk"),
+            ("gradient_checkpointing", "offload_disk"),
+        )
+    ),
+    (
+        *("cut_rows_are_not_held", FSDP | {"unfrozen_parameters": ["model.embed_tokens.weight[:32000]"]}, "unfrozen_parameters"),
+        {"unfrozen_parameters": ["model.embed_tokens.weight"]},
+    ),
+    ("shards_have_divisible_updates", FSDP | {"optimizer": "adafactor"}, "optimizer", {"optimizer": "sgd"}),
+    (
+        *("every_process_reads_the_model", FSDP | {"fsdp_config": {"cpu_ram_efficient_loading": True}}),
+        *("fsdp_config.cpu_ram_efficient_loading", {"fsdp_config": {"cpu_ram_efficient_loading": False}}),
+    ),
     ("deepcompile_compiles_deepspeed", {"deepcompile": True}, "deepcompile", {"deepspeed": ZERO_2}),
     (
         "unpinned_only_when_offloaded",
-        {"fsdp_version": 2, "fsdp_config": {"cpu_offload_pin_memory": False}},
+        FSDP | {"fsdp_config": {"cpu_offload_pin_memory": False}},
         "fsdp_config.cpu_offload_pin_memory",
         {"fsdp_config": {"cpu_offload_pin_memory": False, "offload_params": True}},
     ),
-    ("sharded_few_bits_learn_no_preferences", {"fsdp_version": 2, "load_in_4bit": True, "rl": "dpo"}, "fsdp_version", {"rl": None}),
     (
         "contexts_divide_the_sequence",
         {"context_parallel_size": 3, "sequence_len": 1024},
@@ -846,7 +891,6 @@ CASES: list[Case] = [
         "micro_batch_size",
         {"context_parallel_size": 1},
     ),
-    ("tiles_under_sharding_match", {"tiled_mlp": True, "fsdp_config": FSDP}, "tiled_mlp", {"fsdp_version": 2}),
     ("one_beta", {"rl_beta": 0.1, "trl": {"beta": 0.2}}, "rl_beta", {"rl_beta": 0.2}),
     ("one_kind_of_model", {"rl": "dpo", "reward_model": True}, "reward_model", {"rl": None}),
     ("losses_are_known", {"rl": "dpo", "dpo_loss_type": "sigmod"}, "dpo_loss_type", {"dpo_loss_type": "sigmoid"}),
@@ -1037,7 +1081,6 @@ CASES: list[Case] = [
         "sample_packing_group_size",
         {"sample_packing_sequentially": False},
     ),
-    ("fsdp_1_is_old", {"fsdp_config": FSDP}, "fsdp_config", {"fsdp_version": 2}),
     ("streams_are_not_sorted", {"streaming": True, "group_by_length": True}, "group_by_length", {"group_by_length": False}),
     ("eight_bit_floats_want_a_compiler", {"fp8": True}, "fp8", {"torch_compile": True}),
     ("dependent_keys_have_effect", {"lora_r": 4}, "lora_r", {"adapter": "lora"}),

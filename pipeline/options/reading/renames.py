@@ -16,6 +16,7 @@ SIMPLE = {
     "dpo_beta": "rl_beta",
     "evaluation_strategy": "eval_strategy",
     "sequence_parallel_degree": "context_parallel_size",
+    "fsdp_config.activation_checkpointing": "gradient_checkpointing",
     "fsdp_final_state_dict_type": "fsdp_config.final_state_dict_type",
     "rope_scaling": "overrides_of_model_config.rope_scaling",
     "trl.use_liger_loss": "trl.use_liger_kernel",
@@ -81,6 +82,7 @@ class Renaming:
 def apply_renames(source: Source) -> Renaming:
     """Replace every old name in ``source``. What cannot be replaced stays and is refused by the checks that follow."""
     renaming = Renaming(source)
+    _prefixes(renaming)
     for old, new in SIMPLE.items():
         if value_at(source.value, tuple(old.split("."))) is not MISSING:
             renaming.move(tuple(old.split(".")), tuple(new.split(".")))
@@ -90,7 +92,6 @@ def apply_renames(source: Source) -> Renaming:
     _weighted_likelihood(renaming)
     _collection(renaming)
     _entries(renaming)
-    _prefixes(renaming)
     return renaming
 
 

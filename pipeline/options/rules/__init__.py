@@ -15,6 +15,7 @@ from pipeline.options.rules.data import DATA
 from pipeline.options.rules.duplicates import DUPLICATES
 from pipeline.options.rules.entries import ENTRIES
 from pipeline.options.rules.evaluation import EVALUATION
+from pipeline.options.rules.fsdp import FSDP
 from pipeline.options.rules.learning import LEARNING
 from pipeline.options.rules.machine import MACHINE
 from pipeline.options.rules.merging import MERGING
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     *MODEL,
     *MACHINE,
     *SHARDING,
+    *FSDP,
     *PREFERENCE,
     *COMPARISONS,
     *ONLINE,

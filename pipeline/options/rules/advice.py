@@ -102,8 +102,8 @@ DEPENDENT: tuple[_Needs, ...] = (
     ),
     (
         ("ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters"),
-        "DDP, in whose place deepspeed is",
-        lambda options: not options.deepspeed,
+        "DDP, in whose place deepspeed or fsdp_config is",
+        lambda options: not (options.deepspeed or options.fsdp_config),
     ),
     (("fsdp_version",), "fsdp_config", lambda options: options.fsdp_config is not None),
     (
@@ -158,10 +158,11 @@ def groups_are_for_the_best_fit(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("sample_packing_group_size", "has no effect on rows that are packed in their order", "remove it")
 
 
-def fsdp_1_is_old(options: RecipeOptions) -> Iterator[Broken]:
-    """PyTorch develops FSDP 2."""
-    if options.fsdp_config is not None and options.fsdp_version != 2:
-        yield broken("fsdp_config fsdp_version", "FSDP 1 is no longer developed", "write `fsdp_version: 2`")
+def every_process_reads_the_model(options: RecipeOptions) -> Iterator[Broken]:
+    """Weights are read, adapted and only then cut."""
+    if options.fsdp_config is not None and options.fsdp_config.cpu_ram_efficient_loading:
+        wrong = "has no effect: each process reads the whole model before it keeps its shards"
+        yield broken("fsdp_config.cpu_ram_efficient_loading", wrong, "remove it; it takes RAM for a whole model per process")
 
 
 def schedule_free_needs_no_schedule(options: RecipeOptions) -> Iterator[Broken]:
@@ -217,7 +218,7 @@ ADVICE = (
     steps_win_over_epochs,
     training_has_rows,
     groups_are_for_the_best_fit,
-    fsdp_1_is_old,
+    every_process_reads_the_model,
     schedule_free_needs_no_schedule,
     one_cycle_has_its_own_momentum,
     streams_are_not_sorted,

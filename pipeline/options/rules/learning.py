@@ -87,7 +87,7 @@ def parameters_have_no_dropout(options: RecipeOptions) -> Iterator[Broken]:
 
 
 def kernels_fuse_lora(options: RecipeOptions) -> Iterator[Broken]:
-    """The kernels are written for LoRA on plain weights under FSDP 2 or none."""
+    """The kernels are written for LoRA on plain weights."""
     for key in ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel"):
         if not getattr(options, key):
             continue
@@ -96,8 +96,6 @@ def kernels_fuse_lora(options: RecipeOptions) -> Iterator[Broken]:
         for other in ("load_in_8bit", "trust_remote_code"):
             if getattr(options, other):
                 yield broken(f"{key} {other}", f"does not work with {other}", f"remove {key}")
-        if options.fsdp_config is not None and options.fsdp_version != 2:
-            yield broken(f"{key} fsdp_version", "does not work with FSDP 1", "write `fsdp_version: 2`")
 
 
 def fused_mlp_has_no_lora(options: RecipeOptions) -> Iterator[Broken]:
@@ -114,7 +112,7 @@ def relora_restarts_lora(options: RecipeOptions) -> Iterator[Broken]:
         yield broken("relora jagged_restart_steps", "jagged_restart_steps is not set", "add it, for example 150")
     if options.adapter is None:
         yield broken("relora adapter", "there is no adapter to merge", "add `adapter: lora`")
-    for other in ("fsdp_config", "fsdp", "deepspeed", "flash_attn_fuse_mlp"):
+    for other in ("fsdp_config", "deepspeed", "flash_attn_fuse_mlp"):
         if getattr(options, other):
             yield broken(f"relora {other}", f"does not work with {other}", "remove one of them")
     if not options.optimizer.startswith("adam"):

@@ -98,7 +98,7 @@ def one_memory_limit(options: RecipeOptions) -> Iterator[Broken]:
 
 def several_processes_are_ddp(options: RecipeOptions) -> Iterator[Broken]:
     """Without DDP each would train a model of its own."""
-    if options.ddp is False and options.train.num_processes > 1 and not options.deepspeed:
+    if options.ddp is False and options.train.num_processes > 1 and not (options.deepspeed or options.fsdp_config):
         yield broken("ddp train.num_processes", f"{options.train.num_processes} processes train together by DDP", "remove it")
 
 
@@ -116,7 +116,7 @@ def machines_have_as_many_processes(options: RecipeOptions) -> Iterator[Broken]:
 
 def one_way_to_shard(options: RecipeOptions) -> Iterator[Broken]:
     """DeepSpeed and FSDP both shard."""
-    if options.deepspeed and (options.fsdp or options.fsdp_config is not None):
+    if options.deepspeed and options.fsdp_config is not None:
         yield broken("deepspeed fsdp_config", "FSDP is set too, and both shard the model", "remove one of them")
 
 
@@ -127,19 +127,10 @@ def deepcompile_compiles_deepspeed(options: RecipeOptions) -> Iterator[Broken]:
 
 
 def unpinned_only_when_offloaded(options: RecipeOptions) -> Iterator[Broken]:
-    """The setting is about offloaded shards of FSDP 2."""
+    """The setting is about offloaded shards."""
     config = options.fsdp_config
-    if config is not None and config.cpu_offload_pin_memory is False and not (options.fsdp_version == 2 and config.offload_params):
-        wrong = "it is about shards that FSDP 2 offloads"
-        yield broken("fsdp_config.cpu_offload_pin_memory", wrong, "add `fsdp_version: 2` and `offload_params: true`, or remove it")
-
-
-def sharded_few_bits_learn_no_preferences(options: RecipeOptions) -> Iterator[Broken]:
-    """The reference model cannot be made from shards in few bits."""
-    few_bits = options.load_in_8bit or options.load_in_4bit
-    if options.fsdp_version == 2 and few_bits and options.rl in ("dpo", "kto", "orpo", "ipo"):
-        wrong = f"FSDP 2 with few bits does not work with rl: {options.rl}"
-        yield broken("fsdp_version rl load_in_4bit load_in_8bit", wrong, "use DeepSpeed, or hold the base model in 16 bits")
+    if config is not None and config.cpu_offload_pin_memory is False and not config.offload_params:
+        yield broken("fsdp_config.cpu_offload_pin_memory", "it is about offloaded shards", "add `offload_params: true`, or remove it")
 
 
 def contexts_divide_the_sequence(options: RecipeOptions) -> Iterator[Broken]:
@@ -165,12 +156,6 @@ def contexts_divide_the_sequence(options: RecipeOptions) -> Iterator[Broken]:
         )
 
 
-def tiles_under_sharding_match(options: RecipeOptions) -> Iterator[Broken]:
-    """FSDP 1 moves weights between the pieces of an MLP."""
-    if options.tiled_mlp and options.fsdp_config is not None and options.fsdp_version != 2:
-        yield broken("tiled_mlp fsdp_version", "it does not work with FSDP 1", "write `fsdp_version: 2`")
-
-
 MACHINE = (
     one_precision,
     gathered_in_8_bits_under_fsdp_2,
@@ -185,7 +170,5 @@ MACHINE = (
     one_way_to_shard,
     deepcompile_compiles_deepspeed,
     unpinned_only_when_offloaded,
-    sharded_few_bits_learn_no_preferences,
     contexts_divide_the_sequence,
-    tiles_under_sharding_match,
 )

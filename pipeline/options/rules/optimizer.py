@@ -85,10 +85,8 @@ def matrices_are_whole(options: RecipeOptions) -> Iterator[Broken]:
         return
     if options.deepspeed:
         yield broken("optimizer deepspeed", f"{options.optimizer} needs whole matrices, which DeepSpeed splits", "write adamw_torch_fused")
-    sharded = options.fsdp_config is not None or bool(options.fsdp)
-    if sharded and (options.optimizer != "muon" or options.fsdp_version != 2):
-        works = "write `fsdp_version: 2`" if options.optimizer == "muon" else "write muon and `fsdp_version: 2`"
-        yield broken("optimizer fsdp_config", f"{options.optimizer} needs whole matrices, which FSDP splits", works)
+    if options.fsdp_config is not None:
+        yield broken("optimizer fsdp_config", f"{options.optimizer} needs whole matrices, which FSDP splits", "write adamw_torch_fused")
 
 
 def dion_has_two_rates(options: RecipeOptions) -> Iterator[Broken]:

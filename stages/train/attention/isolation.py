@@ -43,10 +43,12 @@ def check_isolation(model: Any, bins: Bins, tokens: TokenTable, *, joined: bool 
             f"{type(model).__name__} gives logits that are no numbers, before the first step.",
             "Its weights are damaged, or too large for the numbers it is computed in: try bf16: false.",
         )
-    numbers, size = _numbers(model), expected.abs().max()
+    numbers, size = _numbers(model, expected.device.type), expected.abs().max()
     usual = _TOLERANCES.get(numbers, 5e-2)
     moved, changed = (behind - expected).abs().max(), (behind - other).abs().max()
-    if not (moved <= usual * size and changed <= (_EXACT if numbers is torch.float32 and not _rounds(model) else usual) * size):
+    if not (
+        moved <= usual * size and changed <= (_EXACT if numbers is torch.float32 and not _rounds(expected.device.type) else usual) * size
+    ):
         raise RegrowError(
             f"Rows that share a bin see each other in {type(model).__name__}: "
             f"the logits of a row change by {torch.maximum(moved, changed):.2g} behind another row.",
@@ -65,16 +67,15 @@ def _with_another_neighbour(pair: Example, alone: Example) -> Example:
     return other
 
 
-def _rounds(model: Any) -> bool:
+def _rounds(kind: str) -> bool:
     """Whether products of fp32 are in TensorFloat-32."""
-    return bool(model.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32)
+    return bool(kind == "cuda" and torch.backends.cuda.matmul.allow_tf32)
 
 
-def _numbers(model: Any) -> torch.dtype:
-    """What products are computed in."""
+def _numbers(model: Any, kind: str) -> torch.dtype:
+    """What products are computed in, on a device of this kind: weights may wait elsewhere."""
     if getattr(model, "is_quantized", False):
         return torch.int8
-    kind = model.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
 
