@@ -11,7 +11,7 @@ from pipeline.forecast.activations import Batch, waiting_place
 from pipeline.forecast.memory import PROGRAM, Memory, estimate
 from pipeline.forecast.sharing import of_one_process
 from pipeline.forecast.sizes import layer_sizes
-from pipeline.forecast.tensors import count, read_shapes
+from pipeline.forecast.tensors import count, in_layers, read_shapes
 from pipeline.forecast.work import Work
 from pipeline.options.views import TrainOptions
 from pipeline.steps import accumulation_steps
@@ -24,7 +24,10 @@ def memory_lines(data: Path, options: TrainOptions, work: Work) -> Iterator[str]
     try:
         batch, half = largest_batch(data, options, work), _computes_in_half(options, gpu)
         alone = estimate(options, config, shapes, batch, half=half, gpu=gpu, steps=work.steps.steps)
-        memory = of_one_process(alone, options, layer_sizes(config).hidden, gpu=gpu)
+        sizes = layer_sizes(config)
+        # Of FSDP's units the root, which holds all that is in no layer, and a layer with the next one.
+        whole = 4 * (count(shapes) - in_layers(shapes) + 2 * in_layers(shapes) / sizes.layers)
+        memory = of_one_process(alone, options, sizes.hidden, gpu=gpu, whole=whole)
     except KeyError:
         yield f"    memory: no estimate for models of type {config.get('model_type')!r}"
         return
@@ -42,7 +45,7 @@ def _memory(memory: Memory, options: TrainOptions, device: str) -> Iterator[str]
     if memory.activations.elsewhere:
         yield f"        besides, {_size(memory.activations.elsewhere)} of activations wait {waiting_place(options)}"
     if memory.offloaded:
-        yield f"        besides, {_size(memory.offloaded)} that DeepSpeed keeps in RAM"
+        yield f"        besides, {_size(memory.offloaded)} that {'FSDP' if options.fsdp_config is not None else 'DeepSpeed'} keeps in RAM"
 
 
 def _parts(memory: Memory) -> Iterator[str]:
@@ -69,7 +72,7 @@ def _together(memory: Memory, options: TrainOptions, gpu: bool, read: int) -> It
     here = options.train.num_processes // options.train.num_machines
     if here > 1 and not gpu:
         yield f"        {_size(here * (memory.total + PROGRAM))} of RAM for the {here} processes of {_machine(options)}"
-    if options.deepspeed:
+    if options.deepspeed or options.fsdp_config is not None:
         processes = f"each of {here} processes reads" if here > 1 else "the process reads"
         yield f"        before it is shared out {processes} the whole model into RAM: {_size(here * read)} on {_machine(options)}"
 

@@ -1,4 +1,4 @@
-"""What processes of one run keep each: DDP's buckets, and the shares of DeepSpeed's ZeRO."""
+"""What processes of one run keep each: DDP's buckets, and the shares of DeepSpeed's ZeRO and of FSDP."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ _BUCKET, _PREFETCH, _LIVE = 5 * 10**8, 5 * 10**7, 10**9
 """Defaults of DeepSpeed 0.19 in numbers, not bytes: reduce_bucket_size, stage3_prefetch_bucket_size, stage3_max_live_parameters."""
 
 
-def of_one_process(memory: Memory, options: TrainOptions, hidden: int, *, gpu: bool) -> Memory:
-    """``memory`` of a run of its own, as a process of this run has it."""
+def of_one_process(memory: Memory, options: TrainOptions, hidden: int, *, gpu: bool, whole: float = 0) -> Memory:
+    """``memory`` of a run of its own, as a process of this run has it. ``whole``: bytes that FSDP has together at a time."""
+    if options.fsdp_config is not None:
+        return _cut(memory, options.train.num_processes, whole, offloads=gpu and bool(options.fsdp_config.offload_params))
     zero = options.deepspeed.get("zero_optimization", {}) if isinstance(options.deepspeed, dict) else {}
     if zero:
         return _shared(memory, zero, options.train.num_processes, hidden, gpu)
     # Unless told otherwise, DDP's buckets are as large as all gradients together.
     return replace(memory, buffers=memory.gradients) if options.train.num_processes > 1 else memory
+
+
+def _cut(memory: Memory, processes: int, whole: float, *, offloads: bool) -> Memory:
+    """Weights, gradients and states are cut alike, and offloaded alike."""
+    weights, gradients, states = (size / processes for size in (memory.weights, memory.gradients, memory.optimizer))
+    cut = replace(memory, weights=weights, gradients=gradients, optimizer=states, buffers=min(memory.weights, whole))
+    return replace(cut, weights=0, gradients=0, optimizer=0, offloaded=weights + gradients + states) if offloads else cut
 
 
 def _shared(memory: Memory, zero: Mapping[str, Any], processes: int, hidden: int, gpu: bool) -> Memory:

@@ -277,6 +277,23 @@ def test_zero_shares_out(tmp_path: Path, stage: int, weights: float, gradients: 
     assert offloaded.optimizer == 0 and offloaded.offloaded == (3 / 4 + (gradients if stage > 1 else 0)) * whole
 
 
+def test_fsdp_cuts_all_alike(tmp_path: Path) -> None:
+    save_model(tmp_path)
+    config, shapes = json.loads((tmp_path / "config.json").read_text()), read_shapes(tmp_path)
+    whole = 4 * count_numbers(shapes)
+
+    def memory(gpu: bool, **settings: Any) -> Memory:
+        options = view(fsdp_version=2, fsdp_config=settings, train={"num_processes": 4})
+        return of_one_process(
+            estimate(options, config, shapes, Batch(1, 50, 20, 1, packed=False), half=False), options, 64, gpu=gpu, whole=1000
+        )
+
+    found, offloaded = memory(True, reshard_after_forward=True), memory(True, offload_params=True)
+    assert (found.weights, found.gradients, found.optimizer, found.buffers) == (whole / 4, whole / 4, 2 * whole / 4, 1000)
+    assert (offloaded.weights, offloaded.optimizer, offloaded.offloaded, offloaded.buffers) == (0, 0, whole, 1000)
+    assert memory(False, offload_params=True) == found
+
+
 def test_ddp_has_buckets_as_large_as_its_gradients(tmp_path: Path) -> None:
     save_model(tmp_path)
     config, shapes = json.loads((tmp_path / "config.json").read_text()), read_shapes(tmp_path)
@@ -333,6 +350,8 @@ def test_it_is_said_of_what_the_memory_is(finished_project: Path, tmp_path: Path
     assert "buffers between processes" in two
     shared = said(train={"num_processes": 2}, deepspeed={"zero_optimization": {"stage": 3}})
     assert "each of 2 processes reads the whole model into RAM: " in shared and "on this machine" in shared
+    cut = said(train={"num_processes": 2}, fsdp_version=2, fsdp_config={"reshard_after_forward": True})
+    assert "each of 2 processes reads the whole model into RAM: " in cut
     assert "reference model " in said(rl="dpo") and "are trained at a time" in said(lisa_n_layers=1, lisa_step_interval=1)
     assert "of activations wait on disk" in said(activation_offloading="disk")
     monkeypatch.setattr("pipeline.forecast.lines._has_gpu", lambda: True)
