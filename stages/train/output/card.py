@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
 from pipeline.artifact import Artifact
-from pipeline.options.schema import facts_of
+from pipeline.options.schema import facts_of, identifying
 from pipeline.options.views import TrainOptions
 from pipeline.source import is_hub_id
 from stages.train.output.folder import kind_of
@@ -143,9 +143,8 @@ def _changed(options: TrainOptions) -> dict[str, Any]:
 
 def _is_told(view: type[BaseModel], name: str, value: Any) -> bool:
     field = view.model_fields[name]
-    default = field.get_default(call_default_factory=True, validated_data={})
-    plain = default.model_dump(exclude_none=True) if isinstance(default, BaseModel) else default
-    return not facts_of(field).secret and (field.is_required() or value != plain)
+    default = identifying(field.get_default(call_default_factory=True, validated_data={}))
+    return not facts_of(field).secret and (field.is_required() or value != default)
 
 
 def _shareable(value: Any) -> Any:
